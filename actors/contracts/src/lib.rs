@@ -1,0 +1,22 @@
+//! What the services say to each other: ids, money, time and claims. Pure data, no I/O.
+//!
+//! # Layout
+//!
+//! - [`ids`]: typed ids (`ord_…`, `usr_…`) and [`Quantity`]
+//! - [`money`]: [`Currency`] and [`Money`] in integer minor units; the decimal text of the HTTP API
+//! - [`time`]: [`Timestamp`] in milliseconds since the Unix epoch, shown as RFC 3339
+//! - [`claims`]: what an access token says
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod claims;
+pub mod ids;
+pub mod money;
+pub mod time;
+
+pub use claims::Claims;
+pub use ids::{
+    EventId, IdError, OrderId, PaymentId, ProductId, Quantity, QuantityError, RefundId, RequestId,
+    ReservationId, SessionId, Sku, UserId,
+};
+pub use money::{AmountError, Currency, DecimalNumber, Money, MoneyError};
+pub use time::Timestamp;
