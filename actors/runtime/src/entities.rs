@@ -1,0 +1,251 @@
+//! The handle through which everybody reaches the entities of one kind.
+//!
+//! Callers hold `(kind, id)`, never an entity's address: the id hashes to a shard, the shard knows who is awake. Every ask
+//! has a deadline that travels with it, holds a permit until its reply has left, and ends in exactly one of: accepted,
+//! refused, busy, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
+//! first outcome.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use ractor::{Actor, ActorRef};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    admission::{Gate, Permit},
+    command::CommandMeta,
+    current::Current,
+    entity::{Entity, EntityId},
+    journal::{Journal, JournalError},
+    roster::Roster,
+    shard::{EntityMessage, Shard, ShardArguments, ShardMessage},
+    supervision::{ChildSpec, Restart},
+};
+
+/// The bounds of one kind of entity.
+#[derive(Clone, Debug)]
+pub struct EntitiesConfig {
+    /// Shards: each routes for its part of the ids. More than the cores gains little.
+    pub shards: usize,
+    /// Commands in flight in one shard; the service's gate bounds all kinds together.
+    pub in_flight_per_shard_max: usize,
+    /// Entities awake in one shard (about 8 KiB each and their state). Beyond it the longest idle go to sleep.
+    pub active_per_shard_max: usize,
+    /// An entity that has had no command for this long goes to sleep.
+    pub idle_after: Duration,
+    /// Streams that one shard reads at once.
+    pub recoveries_per_shard_max: usize,
+    /// Events between two snapshots of one entity.
+    pub snapshot_every: u64,
+}
+
+impl Default for EntitiesConfig {
+    fn default() -> Self {
+        Self {
+            shards: 4,
+            in_flight_per_shard_max: 16_384,
+            active_per_shard_max: 25_000,
+            idle_after: Duration::from_secs(120),
+            recoveries_per_shard_max: 64,
+            snapshot_every: 1_000,
+        }
+    }
+}
+
+/// Why an ask brought no acceptance.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AskError<R> {
+    /// The rules say no. It is recorded: the same command id gets the same answer.
+    #[error("refused: {0:?}")]
+    Refused(R),
+    /// Too many commands are in flight. Nothing was done.
+    #[error("too many commands are in flight; try again shortly")]
+    Busy,
+    /// The deadline passed. Whether it was done is unknown: ask again with the same command id.
+    #[error("no answer within the deadline; try again with the same command id")]
+    DeadlineExceeded,
+    /// The entity, its shard or its journal fell. Whether it was done is unknown: ask again with the same command id.
+    #[error("unavailable; try again with the same command id")]
+    Unavailable,
+}
+
+/// What an accepted command brought about. It is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted<Ev> {
+    /// The stream's version after it.
+    pub version: u64,
+    /// What happened; empty where there was nothing to do.
+    pub events: Vec<Ev>,
+    /// True when this command had been here before and this is its first outcome again.
+    pub is_repeat: bool,
+}
+
+/// What comes back for a command to an entity of kind `E`.
+pub type Answer<E> = Result<Accepted<<E as Entity>::Event>, AskError<<E as Entity>::Refusal>>;
+
+/// Where an answer goes. Dropped unanswered, its caller reads `Unavailable`; either way the permit is given back.
+pub struct ReplyPort<T> {
+    sender: oneshot::Sender<T>,
+    _permit: Permit,
+}
+
+impl<T> ReplyPort<T> {
+    /// Sends the answer. That nobody waits any more is no error.
+    pub fn send(self, answer: T) {
+        let _ = self.sender.send(answer);
+    }
+
+    /// True when nobody waits any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// One command on its way.
+pub struct Delivery<E: Entity> {
+    pub(crate) command: E::Command,
+    pub(crate) meta: CommandMeta,
+    pub(crate) reply: ReplyPort<Answer<E>>,
+}
+
+struct ShardDoor<E: Entity> {
+    address: Current<ActorRef<ShardMessage<E>>>,
+    gate: Arc<Gate>,
+}
+
+/// The entities of one kind; see the module's text. Clones are the same entities.
+pub struct Entities<E: Entity> {
+    doors: Arc<[ShardDoor<E>]>,
+    journal: Arc<dyn Journal>,
+    config: Arc<EntitiesConfig>,
+    roster: Roster,
+}
+
+impl<E: Entity> Clone for Entities<E> {
+    fn clone(&self) -> Self {
+        Self {
+            doors: Arc::clone(&self.doors),
+            journal: Arc::clone(&self.journal),
+            config: Arc::clone(&self.config),
+            roster: self.roster.clone(),
+        }
+    }
+}
+
+impl<E: Entity> Entities<E> {
+    /// Entities on `journal`, within `service_gate`. Nothing runs until a supervisor starts [`Entities::shards`].
+    #[must_use]
+    pub fn new(journal: Arc<dyn Journal>, service_gate: &Arc<Gate>, config: EntitiesConfig, roster: Roster) -> Self {
+        let door = |_| ShardDoor {
+            address: Current::empty(),
+            gate: Gate::within(service_gate, config.in_flight_per_shard_max),
+        };
+        Self { doors: (0..config.shards.max(1)).map(door).collect(), journal, config: Arc::new(config), roster }
+    }
+
+    /// The shards as children for a supervisor.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ChildSpec> {
+        (0..self.doors.len()).map(|index| self.shard(index)).collect()
+    }
+
+    fn shard(&self, index: usize) -> ChildSpec {
+        let entities = self.clone();
+        ChildSpec::new(format!("{}-shard-{index}", E::KIND), Restart::Permanent, move |supervisor| {
+            let entities = entities.clone();
+            async move {
+                let arguments = ShardArguments {
+                    journal: Arc::clone(&entities.journal),
+                    config: Arc::clone(&entities.config),
+                    name: format!("{}-shard-{index}", E::KIND),
+                    roster: entities.roster.clone(),
+                };
+                let (shard, _) = Shard::<E>::spawn_linked(None, Shard::default(), arguments, supervisor).await?;
+                entities.doors[index].address.set(shard.clone());
+                Ok(shard.get_cell())
+            }
+        })
+    }
+
+    /// Asks the entity `id` to do `command`. The answer comes after it is durable.
+    ///
+    /// # Errors
+    /// [`AskError`]; of these only `Refused` and `Busy` say for sure that nothing was done.
+    pub async fn ask(&self, id: impl Into<EntityId>, command: E::Command, meta: CommandMeta) -> Answer<E> {
+        let deadline = meta.deadline;
+        let answer = self.send(id.into(), |reply| {
+            EntityMessage::Command(Box::new(Delivery { command, meta, reply }))
+        })?;
+        wait(answer, deadline).await.unwrap_or_else(Err)
+    }
+
+    /// Reads the entity `id`: `read` sees the state and its version, and its result is given only once all that it saw is
+    /// durable. `read` runs inside the entity: keep it short.
+    ///
+    /// # Errors
+    /// [`AskError`], never `Refused`.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        id: impl Into<EntityId>,
+        deadline: Instant,
+        read: impl FnOnce(&E::State, u64) -> T + Send + 'static,
+    ) -> Result<T, AskError<E::Refusal>> {
+        let answer = self.send(id.into(), |reply: ReplyPort<Result<T, JournalError>>| {
+            EntityMessage::Read(Box::new(move |state, version| {
+                let seen = read(state, version);
+                Box::new(move |settled: Result<(), JournalError>| reply.send(settled.map(|()| seen)))
+            }))
+        })?;
+        wait(answer, deadline).await?.map_err(|_| AskError::Unavailable)
+    }
+
+    /// Makes the entity `id` panic: for drills and tests of supervision.
+    pub fn inject_panic(&self, id: impl Into<EntityId>) {
+        let id = id.into();
+        if let Ok(shard) = self.door(&id).address.get() {
+            let _ = shard.send_message(ShardMessage::Deliver { id, message: EntityMessage::Panic });
+        }
+    }
+
+    /// How many commands are in flight, over all shards.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.doors.iter().map(|door| door.gate.in_flight()).sum()
+    }
+
+    fn door(&self, id: &EntityId) -> &ShardDoor<E> {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        // The remainder is below the number of doors.
+        &self.doors[(hasher.finish() % self.doors.len() as u64) as usize]
+    }
+
+    fn send<T>(
+        &self,
+        id: EntityId,
+        message: impl FnOnce(ReplyPort<T>) -> EntityMessage<E>,
+    ) -> Result<oneshot::Receiver<T>, AskError<E::Refusal>> {
+        let door = self.door(&id);
+        let permit = door.gate.try_enter().ok_or(AskError::Busy)?;
+        let shard = door.address.get().map_err(|_| AskError::Unavailable)?;
+        let (sender, answer) = oneshot::channel();
+        let message = message(ReplyPort { sender, _permit: permit });
+        shard.send_message(ShardMessage::Deliver { id, message }).map_err(|_| AskError::Unavailable)?;
+        Ok(answer)
+    }
+}
+
+async fn wait<T, R>(answer: oneshot::Receiver<T>, deadline: Instant) -> Result<T, AskError<R>> {
+    match timeout_at(deadline, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(AskError::Unavailable),
+        Err(_) => Err(AskError::DeadlineExceeded),
+    }
+}

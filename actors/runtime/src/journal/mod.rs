@@ -1,0 +1,335 @@
+//! The log: what happened, in the order it was committed.
+//!
+//! A journal owns one database. In **one transaction** it writes a command's events, its outcome under the command's id,
+//! and the rows of the read model that the events change. `UNIQUE(stream, version)` is the last guard against two writers.
+//! Entities, relays and read models talk to it; when it cannot write it stops acknowledging and dies, and its tree is
+//! started again on what is on disk. It does not interpret payloads.
+
+pub mod sqlite;
+mod writer;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::command::CommandId;
+
+/// The place of an event in the order of commits, from 1 up without reuse. 0 is before the first.
+pub type Position = u64;
+
+/// Why the journal did not do it.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum JournalError {
+    /// The disk or the database failed. Nothing of the request is durable; the journal is closing.
+    #[error("the journal cannot write: {0}")]
+    Storage(String),
+    /// Another writer has been at this stream, or an earlier write of this incarnation failed: nothing of this was
+    /// written, and the entity has to be read again.
+    #[error("the stream was changed by another writer, or an earlier write failed: {0}")]
+    Conflict(String),
+    /// The journal is closed, or closing.
+    #[error("the journal is closed")]
+    Closed,
+    /// What is on disk cannot be understood.
+    #[error("the journal holds what this build cannot read: {0}")]
+    Corrupt(String),
+    /// A reader's statement was wrong, or the reader failed.
+    #[error("the query failed: {0}")]
+    Query(String),
+}
+
+/// A value in a statement of the read model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SqlValue {
+    /// SQL NULL.
+    Null,
+    /// An integer: counts, minor units, milliseconds, booleans as 0 and 1.
+    Integer(i64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+impl From<i64> for SqlValue {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+impl From<String> for SqlValue {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+impl From<&str> for SqlValue {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+impl<T: Into<SqlValue>> From<Option<T>> for SqlValue {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// One write to the read model: a statement with parameters `?1, ?2, …`. The statement's text is prepared once and kept.
+#[derive(Clone, Debug)]
+pub struct ViewWrite {
+    /// The statement. Keep to the SQL that SQLite and PostgreSQL share.
+    pub sql: &'static str,
+    /// Its parameters, in order.
+    pub params: Vec<SqlValue>,
+}
+
+impl ViewWrite {
+    /// A write of `sql` with `params`.
+    #[must_use]
+    pub fn new(sql: &'static str, params: Vec<SqlValue>) -> Self {
+        Self { sql, params }
+    }
+}
+
+/// One row of an answer from the read model.
+#[derive(Clone, Debug)]
+pub struct Row(pub Vec<SqlValue>);
+
+impl Row {
+    /// The integer in column `index`.
+    ///
+    /// # Errors
+    /// [`JournalError::Query`] when there is no integer in that place.
+    pub fn integer(&self, index: usize) -> Result<i64, JournalError> {
+        match self.0.get(index) {
+            Some(SqlValue::Integer(value)) => Ok(*value),
+            other => Err(JournalError::Query(format!("column {index} holds {other:?}, not an integer"))),
+        }
+    }
+
+    /// The text in column `index`.
+    ///
+    /// # Errors
+    /// [`JournalError::Query`] when there is no text in that place.
+    pub fn text(&self, index: usize) -> Result<&str, JournalError> {
+        match self.0.get(index) {
+            Some(SqlValue::Text(value)) => Ok(value),
+            other => Err(JournalError::Query(format!("column {index} holds {other:?}, not text"))),
+        }
+    }
+
+    /// The text in column `index`, or nothing where it is NULL.
+    ///
+    /// # Errors
+    /// [`JournalError::Query`] when there is something else in that place.
+    pub fn optional_text(&self, index: usize) -> Result<Option<&str>, JournalError> {
+        match self.0.get(index) {
+            Some(SqlValue::Null) => Ok(None),
+            _ => self.text(index).map(Some),
+        }
+    }
+
+    /// The integer in column `index`, or nothing where it is NULL.
+    ///
+    /// # Errors
+    /// [`JournalError::Query`] when there is something else in that place.
+    pub fn optional_integer(&self, index: usize) -> Result<Option<i64>, JournalError> {
+        match self.0.get(index) {
+            Some(SqlValue::Null) => Ok(None),
+            _ => self.integer(index).map(Some),
+        }
+    }
+}
+
+/// An event to be written.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// See [`crate::entity::EventPayload::event_type`].
+    pub event_type: &'static str,
+    /// The payload as JSON.
+    pub payload: String,
+}
+
+/// An event as it was committed.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Its place in the order of commits.
+    pub position: Position,
+    /// Its stream: `kind/id`.
+    pub stream: Arc<str>,
+    /// Its place in its stream, from 1 up without gaps.
+    pub version: u64,
+    /// Its stable name.
+    pub event_type: String,
+    /// The version of its payload.
+    pub schema: u32,
+    /// The payload as JSON.
+    pub payload: String,
+    /// When the command was asked, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// The request that began it.
+    pub correlation_id: Option<String>,
+    /// The message that caused it.
+    pub causation_id: Option<String>,
+    /// On whose behalf.
+    pub actor: Option<String>,
+}
+
+impl Recorded {
+    /// The two halves of the stream's name.
+    #[must_use]
+    pub fn kind_and_id(&self) -> (&str, &str) {
+        self.stream.split_once('/').unwrap_or((&self.stream, ""))
+    }
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// These versions of the stream, possibly none (`count` 0).
+    Accepted {
+        /// The first event's version; with `count` 0, the version after which it was decided, plus one.
+        first_version: u64,
+        /// How many events.
+        count: u64,
+    },
+    /// The refusal, as JSON.
+    Refused(String),
+}
+
+/// The tie between an entity's incarnation and its writes. When one write fails, all later ones of the same incarnation
+/// must fail too: they were decided on a state that never became true.
+#[derive(Debug, Default)]
+pub struct Fence {
+    raised: AtomicBool,
+    unsettled: AtomicU64,
+}
+
+impl Fence {
+    /// True once a write of this incarnation has failed.
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
+
+    /// Refuses every later write of this incarnation.
+    pub fn raise(&self) {
+        self.raised.store(true, Ordering::Release);
+    }
+
+    /// How many writes are on their way.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.unsettled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn enter(&self) {
+        self.unsettled.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.unsettled.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What is done when a write has been committed, or has failed. It runs on the async runtime and must not block.
+pub type Settle = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
+
+/// One command's writes. All of it is committed or none.
+pub struct Append {
+    /// The stream: `kind/id`.
+    pub stream: Arc<str>,
+    /// The version that the first event gets.
+    pub first_version: u64,
+    /// The events; none for a refusal, or where there was nothing to do.
+    pub events: Vec<NewEvent>,
+    /// The version of the payloads.
+    pub schema: u32,
+    /// The refusal as JSON, if that was the outcome.
+    pub refusal: Option<String>,
+    /// Under which id the outcome is recorded.
+    pub command_id: CommandId,
+    /// When the command was asked.
+    pub at_ms: i64,
+    /// The request that began it.
+    pub correlation_id: Option<Arc<str>>,
+    /// The message that caused it.
+    pub causation_id: Option<Arc<str>>,
+    /// On whose behalf.
+    pub actor: Option<Arc<str>>,
+    /// The read model's rows.
+    pub views: Vec<ViewWrite>,
+    /// A snapshot after these events: (version, bytes).
+    pub snapshot: Option<(u64, Vec<u8>)>,
+    /// The incarnation that decided it.
+    pub fence: Arc<Fence>,
+    /// What to do then.
+    pub settle: Settle,
+}
+
+/// A stream as it is read when its entity wakes.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The newest snapshot: (version, bytes).
+    pub snapshot: Option<(u64, Vec<u8>)>,
+    /// The events after the snapshot, in order.
+    pub tail: Vec<Recorded>,
+    /// The ids of the commands that this stream has seen…
+    pub seen: Vec<CommandId>,
+    /// …and whether that is all of them.
+    pub seen_is_complete: bool,
+}
+
+/// A durable log with command ids, views and positions. Requests that write, and those that must see all writes queued
+/// before them, are served in the order in which they were made.
+pub trait Journal: Send + Sync + 'static {
+    /// Queues one command's writes and returns at once. `settle` is called exactly once, after the commit or the failure.
+    /// The queue is bounded by the admission of those who call, not here.
+    fn append(&self, append: Append);
+
+    /// Calls `settle` once everything queued before is settled. It writes nothing.
+    fn after_queued(&self, settle: Settle);
+
+    /// The outcome recorded for a command with the events it appended, seen after everything queued before.
+    fn outcome(
+        &self,
+        stream: Arc<str>,
+        command_id: CommandId,
+    ) -> BoxFuture<'static, Result<Option<(Outcome, Vec<Recorded>)>, JournalError>>;
+
+    /// Reads a stream: snapshot, tail, and the command ids seen, at most `seen_max` of these.
+    fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>>;
+
+    /// All events of a stream, in order.
+    fn events(&self, stream: Arc<str>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>>;
+
+    /// The events after `position` in the order of commits, at most `limit`.
+    fn read_after(&self, position: Position, limit: usize)
+    -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>>;
+
+    /// The position of the newest commit; it wakes relays and projections.
+    fn committed(&self) -> watch::Receiver<Position>;
+
+    /// Asks the read model. It sees committed rows only. At most [`QUERY_ROWS_MAX`] rows are given.
+    fn query(&self, sql: &'static str, params: Vec<SqlValue>) -> BoxFuture<'static, Result<Vec<Row>, JournalError>>;
+
+    /// Where a subscription stands in another journal: the last position whose effects are durable here.
+    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>>;
+
+    /// Records, after everything queued before it, that a subscription's effects up to `position` are durable here.
+    fn store_position(&self, subscription: Arc<str>, position: Position) -> BoxFuture<'static, Result<(), JournalError>>;
+
+    /// False once the journal has failed or closed.
+    fn is_open(&self) -> bool;
+
+    /// Resolves when the journal has failed or closed.
+    fn closed(&self) -> BoxFuture<'static, JournalError>;
+
+    /// Settles what is queued, closes the database and releases its lock. Later requests get [`JournalError::Closed`].
+    fn close(&self) -> BoxFuture<'static, ()>;
+}
+
+/// The most rows that one question to the read model can bring back.
+pub const QUERY_ROWS_MAX: usize = 10_000;

@@ -1,0 +1,488 @@
+//! The embedded journal: one SQLite database, one writer thread, a few readers.
+//!
+//! The writer thread owns the only connection that writes. It takes whatever has queued, commits it in one transaction
+//! and hands the replies back to the async runtime: while it waits for the disk, the next batch queues by itself. That is
+//! group commit; the load sets the size of the batch and nothing needs tuning.
+//!
+//! WAL with `synchronous=FULL`, asserted at the start: a commit survives power loss. The writer also checkpoints. An
+//! exclusive lock on the directory keeps a second process out. When the disk fails, the writer fails everything that is
+//! queued, closes and never tries again: what an fsync error leaves behind is unknown (Rebello et al., USENIX ATC 2020).
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use futures::{FutureExt, future::BoxFuture};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter, types::ValueRef};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Append, Journal, JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, Row, Settle, SqlValue,
+    writer::{Request, Settled, Writer, stored_outcome},
+};
+use crate::command::CommandId;
+
+/// Threads that read. Two: one may sit in a long scan while the other serves.
+const READERS: usize = 2;
+/// Questions that may wait for a reader before the next is refused.
+const READ_QUEUE_MAX: usize = 4_096;
+/// How long an open waits for the lock: the former incarnation of a restarted service may still be closing.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Between two tries for the lock.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// Prepared statements kept per connection.
+const STATEMENTS_MAX: usize = 128;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS events (
+    position       INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream         TEXT    NOT NULL,
+    version        INTEGER NOT NULL,
+    event_type     TEXT    NOT NULL,
+    schema         INTEGER NOT NULL,
+    payload        TEXT    NOT NULL,
+    at_ms          INTEGER NOT NULL,
+    correlation_id TEXT,
+    causation_id   TEXT,
+    actor          TEXT,
+    UNIQUE (stream, version)
+) STRICT;
+CREATE TABLE IF NOT EXISTS commands (
+    stream        TEXT    NOT NULL,
+    command_id    BLOB    NOT NULL,
+    first_version INTEGER NOT NULL,
+    event_count   INTEGER NOT NULL,
+    refusal       TEXT,
+    PRIMARY KEY (stream, command_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (
+    stream  TEXT    NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    state   BLOB    NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS positions (
+    subscription TEXT    NOT NULL PRIMARY KEY,
+    position     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Why a journal could not be opened: one plain sentence each, for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody else has it.
+    #[error(
+        "the data directory {} is in use by another process: stop that one, or set DATA_DIR to another directory",
+        .0.display()
+    )]
+    Locked(PathBuf),
+    /// The directory cannot be used.
+    #[error("cannot write to the data directory {}: {cause}; set DATA_DIR to a directory that you may write to", .directory.display())]
+    Unwritable {
+        /// Which directory.
+        directory: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The database cannot be used.
+    #[error("cannot open the database {}: {cause}", .file.display())]
+    Database {
+        /// Which file.
+        file: PathBuf,
+        /// What SQLite said.
+        cause: rusqlite::Error,
+    },
+    /// SQLite would not promise what we promise.
+    #[error("SQLite refused {setting} on {}: a commit would not survive a power loss there", .file.display())]
+    NotDurable {
+        /// Which setting.
+        setting: &'static str,
+        /// Which file.
+        file: PathBuf,
+    },
+}
+
+/// Where a journal lives and what its read model looks like.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// The directory of this journal alone. It is created if it is missing.
+    pub directory: PathBuf,
+    /// `CREATE TABLE IF NOT EXISTS …` and indexes of the read model.
+    pub views: &'static str,
+}
+
+type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The journal in one SQLite database; see the module's text.
+pub struct SqliteJournal {
+    requests: Sender<Request>,
+    reads: Sender<ReadJob>,
+    committed: watch::Receiver<Position>,
+    closed: watch::Receiver<Option<JournalError>>,
+    is_open: Arc<AtomicBool>,
+}
+
+impl SqliteJournal {
+    /// Opens or creates the journal. It blocks for as long as SQLite needs, so call it where blocking is allowed, within
+    /// a tokio runtime: replies are delivered there.
+    ///
+    /// # Errors
+    /// [`OpenError`], each a plain sentence.
+    pub fn open(options: &SqliteOptions) -> Result<Arc<Self>, OpenError> {
+        let directory = &options.directory;
+        let unwritable = |cause| OpenError::Unwritable { directory: directory.clone(), cause };
+        fs::create_dir_all(directory).map_err(unwritable)?;
+        let lock = take_lock(directory)?;
+        let file = directory.join("journal.db");
+        let database = |cause| OpenError::Database { file: file.clone(), cause };
+
+        let connection = Connection::open(&file).map_err(database)?;
+        make_durable(&connection, &file)?;
+        connection.execute_batch(SCHEMA).map_err(database)?;
+        connection.execute_batch(options.views).map_err(database)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let newest: i64 = connection
+            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))
+            .map_err(database)?;
+
+        let (requests, inbox) = unbounded();
+        let (reads, jobs) = bounded::<ReadJob>(READ_QUEUE_MAX);
+        let (committed_sender, committed) = watch::channel(newest.unsigned_abs());
+        let (closed_sender, closed) = watch::channel(None);
+        let (settled, to_settle) = mpsc::unbounded_channel();
+        let is_open = Arc::new(AtomicBool::new(true));
+
+        for _ in 0..READERS {
+            let reader = open_reader(&file).map_err(database)?;
+            spawn_reader(reader, jobs.clone()).map_err(unwritable)?;
+        }
+        tokio::spawn(settle_in_order(to_settle));
+        let writer = Writer::new(connection, inbox, settled, committed_sender, closed_sender, Arc::clone(&is_open));
+        thread::Builder::new()
+            .name("journal-writer".to_owned())
+            .spawn(move || {
+                writer.run();
+                drop(lock);
+            })
+            .map_err(unwritable)?;
+        Ok(Arc::new(Self { requests, reads, committed, closed, is_open }))
+    }
+
+    fn send(&self, request: Request) {
+        if let Err(unsent) = self.requests.send(request) {
+            unsent.into_inner().refuse(&JournalError::Closed);
+        }
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, JournalError>> {
+        let (reply, answer) = oneshot::channel();
+        let job: ReadJob = Box::new(move |connection| {
+            let _ = reply.send(job(connection));
+        });
+        let queued = self.reads.try_send(job);
+        async move {
+            match queued {
+                Ok(()) => answer.await.unwrap_or(Err(JournalError::Closed)),
+                Err(TrySendError::Full(_)) => Err(JournalError::Query("too many questions are waiting".to_owned())),
+                Err(TrySendError::Disconnected(_)) => Err(JournalError::Closed),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Journal for SqliteJournal {
+    fn append(&self, append: Append) {
+        append.fence.enter();
+        self.send(Request::Append(Box::new(append)));
+    }
+
+    fn after_queued(&self, settle: Settle) {
+        self.send(Request::AfterQueued(settle));
+    }
+
+    fn outcome(
+        &self,
+        stream: Arc<str>,
+        command_id: CommandId,
+    ) -> BoxFuture<'static, Result<Option<(Outcome, Vec<Recorded>)>, JournalError>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Outcome { stream, command_id, reply });
+        async move { answer.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
+    }
+
+    fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>> {
+        self.read(move |connection| load_stream(connection, &stream, seen_max).map_err(query_error))
+    }
+
+    fn events(&self, stream: Arc<str>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
+        self.read(move |connection| {
+            events_of(connection, &stream, 0, i64::MAX.unsigned_abs()).map_err(query_error)
+        })
+    }
+
+    fn read_after(
+        &self,
+        position: Position,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
+        self.read(move |connection| {
+            let mut statement = connection
+                .prepare_cached(
+                    "SELECT position, stream, version, event_type, schema, payload, at_ms, correlation_id, causation_id, \
+                     actor FROM events WHERE position > ?1 ORDER BY position LIMIT ?2",
+                )
+                .map_err(query_error)?;
+            let rows = statement
+                .query_map(params![position.cast_signed(), limit as i64], recorded)
+                .map_err(query_error)?;
+            rows.collect::<Result<_, _>>().map_err(query_error)
+        })
+    }
+
+    fn committed(&self) -> watch::Receiver<Position> {
+        self.committed.clone()
+    }
+
+    fn query(&self, sql: &'static str, values: Vec<SqlValue>) -> BoxFuture<'static, Result<Vec<Row>, JournalError>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(sql).map_err(query_error)?;
+            let columns = statement.column_count();
+            let mut rows = statement.query(params_from_iter(values)).map_err(query_error)?;
+            let mut answer = Vec::new();
+            while let Some(row) = rows.next().map_err(query_error)? {
+                if answer.len() == QUERY_ROWS_MAX {
+                    return Err(JournalError::Query(format!("more than {QUERY_ROWS_MAX} rows: {sql}")));
+                }
+                let values: Result<Vec<_>, _> = (0..columns).map(|column| row.get_ref(column).map(sql_value)).collect();
+                answer.push(Row(values.map_err(query_error)?));
+            }
+            Ok(answer)
+        })
+    }
+
+    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>> {
+        self.read(move |connection| {
+            connection
+                .query_row("SELECT position FROM positions WHERE subscription = ?1", [&*subscription], |row| {
+                    row.get::<_, i64>(0)
+                })
+                .optional()
+                .map(|position| position.unwrap_or(0).unsigned_abs())
+                .map_err(query_error)
+        })
+    }
+
+    fn store_position(
+        &self,
+        subscription: Arc<str>,
+        position: Position,
+    ) -> BoxFuture<'static, Result<(), JournalError>> {
+        let (reply, answer) = oneshot::channel();
+        let settle: Settle = Box::new(move |outcome| {
+            let _ = reply.send(outcome);
+        });
+        self.send(Request::StorePosition { subscription, position, settle });
+        async move { answer.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    fn closed(&self) -> BoxFuture<'static, JournalError> {
+        let mut closed = self.closed.clone();
+        async move {
+            match closed.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or(JournalError::Closed),
+                Err(_) => JournalError::Closed,
+            }
+        }
+        .boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        let _ = self.requests.send(Request::Close);
+        let closed = self.closed();
+        async move {
+            closed.await;
+        }
+        .boxed()
+    }
+}
+
+/// Runs what is to be done after commits, in the order of the commits, on the async runtime: the writer never pays for
+/// waking a caller.
+async fn settle_in_order(mut batches: mpsc::UnboundedReceiver<Vec<Settled>>) {
+    while let Some(batch) = batches.recv().await {
+        for settled in batch {
+            settled.run();
+        }
+    }
+}
+
+fn take_lock(directory: &Path) -> Result<File, OpenError> {
+    let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join("lock"))
+        .map_err(unwritable)?;
+    let give_up_at = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up_at => thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(directory.to_owned())),
+            Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
+        }
+    }
+}
+
+fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenError> {
+    let database = |cause| OpenError::Database { file: file.to_owned(), cause };
+    let not_durable = |setting| OpenError::NotDurable { setting, file: file.to_owned() };
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(database)?;
+    if mode != "wal" {
+        return Err(not_durable("journal_mode=WAL"));
+    }
+    connection
+        .execute_batch(
+            "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = ON; \
+             PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;",
+        )
+        .map_err(database)?;
+    let synchronous: i64 = connection
+        .query_row("PRAGMA synchronous", [], |row| row.get(0))
+        .map_err(database)?;
+    if synchronous < 2 {
+        return Err(not_durable("synchronous=FULL"));
+    }
+    Ok(())
+}
+
+fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
+    let reader =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    reader.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 268435456;")?;
+    reader.busy_timeout(Duration::from_secs(1))?;
+    reader.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(reader)
+}
+
+fn spawn_reader(connection: Connection, jobs: Receiver<ReadJob>) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name("journal-reader".to_owned()).spawn(move || {
+        for job in jobs {
+            job(&connection);
+        }
+    })
+}
+
+fn load_stream(connection: &Connection, stream: &str, seen_max: usize) -> rusqlite::Result<Loaded> {
+    // One read transaction: the snapshot, the tail and the ids are of one moment.
+    let snapshot_of_the_database = connection.unchecked_transaction()?;
+    let snapshot = connection
+        .prepare_cached("SELECT version, state FROM snapshots WHERE stream = ?1")?
+        .query_row([stream], |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, Vec<u8>>(1)?)))
+        .optional()?;
+    let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
+    let tail = events_of(connection, stream, after, i64::MAX.unsigned_abs())?;
+    let mut seen = connection
+        .prepare_cached("SELECT command_id FROM commands WHERE stream = ?1 LIMIT ?2")?
+        .query_map(params![stream, seen_max.saturating_add(1) as i64], |row| row.get::<_, [u8; 16]>(0))?
+        .map(|id| id.map(CommandId::from_bytes))
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let seen_is_complete = seen.len() <= seen_max;
+    seen.truncate(seen_max);
+    drop(snapshot_of_the_database);
+    Ok(Loaded { snapshot, tail, seen, seen_is_complete })
+}
+
+/// The events of one stream with `after < version`, at most `count` of them.
+pub(super) fn events_of(
+    connection: &Connection,
+    stream: &str,
+    after: u64,
+    count: u64,
+) -> rusqlite::Result<Vec<Recorded>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, stream, version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
+         FROM events WHERE stream = ?1 AND version > ?2 ORDER BY version LIMIT ?3",
+    )?;
+    let rows = statement.query_map(params![stream, after.cast_signed(), count.cast_signed()], recorded)?;
+    rows.collect()
+}
+
+/// Reads the outcome of a command; the writer calls it on its own connection.
+pub(super) fn outcome_of(
+    connection: &Connection,
+    stream: &str,
+    command_id: CommandId,
+) -> Result<Option<(Outcome, Vec<Recorded>)>, JournalError> {
+    let Some(outcome) = stored_outcome(connection, stream, command_id).map_err(query_error)? else {
+        return Ok(None);
+    };
+    let events = match &outcome {
+        Outcome::Accepted { first_version, count } if *count > 0 => {
+            events_of(connection, stream, first_version.saturating_sub(1), *count).map_err(query_error)?
+        }
+        _ => Vec::new(),
+    };
+    Ok(Some((outcome, events)))
+}
+
+fn recorded(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
+    Ok(Recorded {
+        position: row.get::<_, i64>(0)?.unsigned_abs(),
+        stream: row.get::<_, String>(1)?.into(),
+        version: row.get::<_, i64>(2)?.unsigned_abs(),
+        event_type: row.get(3)?,
+        schema: row.get(4)?,
+        payload: row.get(5)?,
+        at_ms: row.get(6)?,
+        correlation_id: row.get(7)?,
+        causation_id: row.get(8)?,
+        actor: row.get(9)?,
+    })
+}
+
+fn sql_value(value: ValueRef<'_>) -> SqlValue {
+    match value {
+        ValueRef::Null => SqlValue::Null,
+        ValueRef::Integer(integer) => SqlValue::Integer(integer),
+        // The read model has no floats: money is minor units, and averages are for reports.
+        ValueRef::Real(real) => SqlValue::Text(real.to_string()),
+        ValueRef::Text(text) => SqlValue::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(blob) => SqlValue::Blob(blob.to_vec()),
+    }
+}
+
+impl rusqlite::ToSql for SqlValue {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        use rusqlite::types::ToSqlOutput::Borrowed;
+        Ok(match self {
+            Self::Null => Borrowed(ValueRef::Null),
+            Self::Integer(integer) => Borrowed(ValueRef::Integer(*integer)),
+            Self::Text(text) => Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::Blob(blob) => Borrowed(ValueRef::Blob(blob)),
+        })
+    }
+}
+
+fn query_error(error: rusqlite::Error) -> JournalError {
+    JournalError::Query(error.to_string())
+}

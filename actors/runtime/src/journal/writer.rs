@@ -1,0 +1,329 @@
+//! The writer thread: group commit.
+//!
+//! It owns the connection that writes. One turn: wait for a request, take what else has queued, write all of it in one
+//! transaction, commit, hand the outcomes to the runtime. What fails on its own rules (a version taken, a fence raised)
+//! fails alone: the transaction is rolled back and done again without it. What fails on the disk fails everything, for
+//! good.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Append, JournalError, Outcome, Position, Recorded, Settle, sqlite::outcome_of};
+use crate::command::CommandId;
+
+/// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
+const BATCH_REQUESTS_MAX: usize = 4_096;
+/// Rows written between two checkpoints: some 16 MiB of log at 300 to 400 bytes a row and its index entries.
+const CHECKPOINT_ROWS: usize = 20_000;
+/// How long the writer idles before it tidies the log.
+const IDLE_CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
+
+pub(super) enum Request {
+    Append(Box<Append>),
+    AfterQueued(Settle),
+    Outcome {
+        stream: Arc<str>,
+        command_id: CommandId,
+        reply: oneshot::Sender<Result<Option<(Outcome, Vec<Recorded>)>, JournalError>>,
+    },
+    StorePosition {
+        subscription: Arc<str>,
+        position: Position,
+        settle: Settle,
+    },
+    Close,
+}
+
+impl Request {
+    /// Answers a request that will not be served.
+    pub(super) fn refuse(self, error: &JournalError) {
+        match self {
+            Self::Append(append) => {
+                append.fence.raise();
+                append.fence.leave();
+                (append.settle)(Err(error.clone()));
+            }
+            Self::AfterQueued(settle) | Self::StorePosition { settle, .. } => settle(Err(error.clone())),
+            Self::Outcome { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Close => {}
+        }
+    }
+}
+
+/// One thing to be done after a commit.
+pub(super) struct Settled {
+    settle: Settle,
+    outcome: Result<(), JournalError>,
+}
+
+impl Settled {
+    pub(super) fn run(self) {
+        (self.settle)(self.outcome);
+    }
+}
+
+pub(super) struct Writer {
+    connection: Connection,
+    inbox: Receiver<Request>,
+    settled: mpsc::UnboundedSender<Vec<Settled>>,
+    committed: watch::Sender<Position>,
+    closed: watch::Sender<Option<JournalError>>,
+    is_open: Arc<AtomicBool>,
+    rows_since_checkpoint: usize,
+}
+
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        inbox: Receiver<Request>,
+        settled: mpsc::UnboundedSender<Vec<Settled>>,
+        committed: watch::Sender<Position>,
+        closed: watch::Sender<Option<JournalError>>,
+        is_open: Arc<AtomicBool>,
+    ) -> Self {
+        Self { connection, inbox, settled, committed, closed, is_open, rows_since_checkpoint: 0 }
+    }
+
+    /// Serves until it is told to close, everybody is gone, or the disk fails.
+    pub(super) fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH_REQUESTS_MAX);
+        let end = loop {
+            match self.next_batch(&mut batch) {
+                Turn::Work => {}
+                Turn::Idle => {
+                    self.checkpoint("PASSIVE");
+                    continue;
+                }
+                Turn::End => break JournalError::Closed,
+            }
+            let is_last = batch.iter().any(|request| matches!(request, Request::Close));
+            if let Err(failure) = self.serve(&mut batch) {
+                tracing::error!(%failure, "the journal cannot write: nothing more is acknowledged");
+                break failure;
+            }
+            if is_last {
+                break JournalError::Closed;
+            }
+            if self.rows_since_checkpoint >= CHECKPOINT_ROWS {
+                self.checkpoint("PASSIVE");
+            }
+        };
+        self.is_open.store(false, Ordering::Release);
+        if end == JournalError::Closed {
+            self.checkpoint("TRUNCATE");
+        }
+        while let Ok(request) = self.inbox.try_recv() {
+            request.refuse(&end);
+        }
+        let Self { connection, closed, .. } = self;
+        drop(connection);
+        closed.send_replace(Some(end));
+    }
+
+    fn next_batch(&self, batch: &mut Vec<Request>) -> Turn {
+        let first = if self.rows_since_checkpoint == 0 {
+            self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            self.inbox.recv_timeout(IDLE_CHECKPOINT_AFTER)
+        };
+        match first {
+            Ok(request) => batch.push(request),
+            Err(RecvTimeoutError::Timeout) => return Turn::Idle,
+            Err(RecvTimeoutError::Disconnected) => return Turn::End,
+        }
+        batch.extend(self.inbox.try_iter().take(BATCH_REQUESTS_MAX - 1));
+        Turn::Work
+    }
+
+    /// Commits one batch and passes the outcomes on. An error is the disk's and final.
+    fn serve(&mut self, batch: &mut Vec<Request>) -> Result<(), JournalError> {
+        let mut refused = vec![None; batch.len()];
+        let newest = match self.commit(batch, &mut refused) {
+            Ok(newest) => newest,
+            Err(error) => {
+                let failure = JournalError::Storage(error.to_string());
+                self.is_open.store(false, Ordering::Release);
+                for request in batch.drain(..) {
+                    request.refuse(&failure);
+                }
+                return Err(failure);
+            }
+        };
+        let mut settled = Vec::with_capacity(batch.len());
+        for (request, refusal) in batch.drain(..).zip(refused) {
+            match request {
+                Request::Append(append) => {
+                    append.fence.leave();
+                    settled.push(Settled { settle: append.settle, outcome: refusal.map_or(Ok(()), Err) });
+                }
+                Request::AfterQueued(settle) | Request::StorePosition { settle, .. } => {
+                    settled.push(Settled { settle, outcome: Ok(()) });
+                }
+                Request::Outcome { stream, command_id, reply } => {
+                    let _ = reply.send(outcome_of(&self.connection, &stream, command_id));
+                }
+                Request::Close => {}
+            }
+        }
+        if let Some(newest) = newest {
+            self.committed.send_replace(newest);
+        }
+        // Nobody to settle for means that the runtime is gone, and with it everybody who waited.
+        let _ = self.settled.send(settled);
+        Ok(())
+    }
+
+    /// One transaction for the batch. `refused[i]` is filled where request `i` fails on its own account; such a request
+    /// is left out and the rest done again, so each round leaves out at least one: it ends.
+    fn commit(
+        &mut self,
+        batch: &[Request],
+        refused: &mut [Option<JournalError>],
+    ) -> rusqlite::Result<Option<Position>> {
+        if !batch.iter().any(|request| matches!(request, Request::Append(_) | Request::StorePosition { .. })) {
+            return Ok(None);
+        }
+        loop {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            match write_all(&self.connection, batch, refused)? {
+                Written::All { newest, rows } => {
+                    self.connection.execute_batch("COMMIT")?;
+                    self.rows_since_checkpoint += rows;
+                    return Ok(newest);
+                }
+                Written::Stopped => self.connection.execute_batch("ROLLBACK")?,
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, mode: &str) {
+        self.rows_since_checkpoint = 0;
+        let outcome = self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "the journal's log could not be checkpointed now; it is tried again later");
+        }
+    }
+}
+
+enum Turn {
+    Work,
+    Idle,
+    End,
+}
+
+enum Written {
+    All { newest: Option<Position>, rows: usize },
+    /// One more request was refused: roll back and do the others again.
+    Stopped,
+}
+
+const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
+                            causation_id, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const INSERT_COMMAND: &str =
+    "INSERT INTO commands (stream, command_id, first_version, event_count, refusal) VALUES (?1, ?2, ?3, ?4, ?5)";
+const UPSERT_SNAPSHOT: &str = "INSERT INTO snapshots (stream, version, state) VALUES (?1, ?2, ?3) \
+                               ON CONFLICT (stream) DO UPDATE SET version = excluded.version, state = excluded.state";
+const UPSERT_POSITION: &str = "INSERT INTO positions (subscription, position) VALUES (?1, ?2) \
+                               ON CONFLICT (subscription) DO UPDATE SET position = excluded.position";
+
+fn write_all(
+    connection: &Connection,
+    batch: &[Request],
+    refused: &mut [Option<JournalError>],
+) -> rusqlite::Result<Written> {
+    let (mut newest, mut rows) = (None, 0);
+    for (request, refusal) in batch.iter().zip(refused) {
+        if refusal.is_some() {
+            continue;
+        }
+        match request {
+            Request::Append(append) if append.fence.is_raised() => {
+                *refusal = Some(JournalError::Conflict("an earlier write of this incarnation failed".to_owned()));
+            }
+            Request::Append(append) => match write_append(connection, append) {
+                Ok(position) => {
+                    newest = position.or(newest);
+                    rows += append.events.len() + append.views.len() + 1;
+                }
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                    append.fence.raise();
+                    *refusal = Some(JournalError::Conflict(error.to_string()));
+                    return Ok(Written::Stopped);
+                }
+                Err(error) => return Err(error),
+            },
+            Request::StorePosition { subscription, position, .. } => {
+                connection
+                    .prepare_cached(UPSERT_POSITION)?
+                    .execute(params![&**subscription, position.cast_signed()])?;
+                rows += 1;
+            }
+            Request::AfterQueued(_) | Request::Outcome { .. } | Request::Close => {}
+        }
+    }
+    Ok(Written::All { newest, rows })
+}
+
+fn write_append(connection: &Connection, append: &Append) -> rusqlite::Result<Option<Position>> {
+    let mut newest = None;
+    let stream = &*append.stream;
+    let mut insert_event = connection.prepare_cached(INSERT_EVENT)?;
+    for (version, event) in (append.first_version..).zip(&append.events) {
+        let row = params![
+            stream,
+            version.cast_signed(),
+            event.event_type,
+            append.schema,
+            event.payload,
+            append.at_ms,
+            append.correlation_id.as_deref(),
+            append.causation_id.as_deref(),
+            append.actor.as_deref(),
+        ];
+        newest = Some(insert_event.insert(row)?.unsigned_abs());
+    }
+    connection.prepare_cached(INSERT_COMMAND)?.execute(params![
+        stream,
+        append.command_id.as_bytes(),
+        append.first_version.cast_signed(),
+        append.events.len() as i64,
+        append.refusal,
+    ])?;
+    for view in &append.views {
+        connection.prepare_cached(view.sql)?.execute(params_from_iter(&view.params))?;
+    }
+    if let Some((version, state)) = &append.snapshot {
+        connection.prepare_cached(UPSERT_SNAPSHOT)?.execute(params![stream, version.cast_signed(), state])?;
+    }
+    Ok(newest)
+}
+
+pub(super) fn stored_outcome(
+    connection: &Connection,
+    stream: &str,
+    command_id: CommandId,
+) -> rusqlite::Result<Option<Outcome>> {
+    connection
+        .prepare_cached(
+            "SELECT first_version, event_count, refusal FROM commands WHERE stream = ?1 AND command_id = ?2",
+        )?
+        .query_row(params![stream, command_id.as_bytes()], |row| {
+            Ok(match row.get::<_, Option<String>>(2)? {
+                Some(refusal) => Outcome::Refused(refusal),
+                None => Outcome::Accepted {
+                    first_version: row.get::<_, i64>(0)?.unsigned_abs(),
+                    count: row.get::<_, i64>(1)?.unsigned_abs(),
+                },
+            })
+        })
+        .optional()
+}

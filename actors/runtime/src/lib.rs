@@ -1,0 +1,47 @@
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+//! Supervised, event-sourced actors on [`ractor`], with a durable journal and pipelined group commit.
+//!
+//! It knows no domain, no HTTP and no message broker: it is for anyone who has entities that must be right.
+//!
+//! # Layout
+//!
+//! - [`entity`]: the [`Entity`] trait: `decide` and `evolve`, pure and synchronous.
+//! - [`command`]: what travels with every command: its id, time, deadline and cause.
+//! - [`entities`]: the handle through which everybody reaches entities by id: admission, shards, replies.
+//! - [`shard`]: who is awake, who goes to sleep, what waits for whom; [`seen`]: which commands have been here before.
+//! - [`journal`]: the log: events, command ids and views in one transaction; SQLite is the default.
+//! - [`operation`]: one key, one execution, one stored result: the entity behind idempotency keys.
+//! - [`supervision`]: trees with restart intensity and backoff on ractor's links.
+//! - [`roster`]: what is alive, since when, how often it fell; what an operator looks at.
+//! - [`current`]: how the outside holds on to something that may be restarted.
+//!
+//! # One way for every command
+//!
+//! ```text
+//! ask ─► admission ─► shard ─► entity: decide, evolve ─► journal writer: one commit for all that queued ─► replies
+//! ```
+//!
+//! An entity never waits for the disk. Its reply does: it leaves only after the commit.
+
+pub mod admission;
+pub mod command;
+pub mod current;
+pub mod entities;
+pub mod entity;
+mod instance;
+pub mod journal;
+pub mod operation;
+pub mod roster;
+pub mod seen;
+pub mod shard;
+mod snapshot;
+pub mod supervision;
+
+pub use admission::Gate;
+pub use command::{CommandId, CommandMeta};
+pub use current::{Current, Down};
+pub use entities::{Accepted, AskError, Entities, EntitiesConfig};
+pub use entity::{Entity, EntityId};
+pub use instance::decode_event;
+pub use journal::{Journal, JournalError, Position, Recorded, Row, SqlValue, ViewWrite};
+pub use roster::Roster;

@@ -1,0 +1,241 @@
+//! A shard: the router for its part of the ids and the parent of the entities that are awake.
+//!
+//! It owns the slot table: who is awake, who is going to sleep and what waits for whom. An entity wakes on its first
+//! command and reads its stream by itself while further commands queue in its mailbox. Going to sleep loses nothing: what
+//! arrives meanwhile is kept here and given to the next incarnation. When an entity falls, its slot is emptied and the
+//! next command wakes it again; nobody else notices. When the shard falls its entities fall with it, and its supervisor
+//! starts a new one. It never waits for the disk, and it does not interpret commands.
+
+use std::{
+    collections::HashMap,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{
+    entities::{Delivery, EntitiesConfig},
+    entity::{Entity, EntityId},
+    instance::{Instance, InstanceArguments},
+    journal::{Fence, Journal, Settle},
+    roster::{Counters, Roster},
+    supervision::exit_of,
+};
+
+/// How often a shard looks for the idle.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// One in this many of the awake is put to sleep when there is no room for another.
+const EVICTED_PART: usize = 16;
+
+/// A look at an entity's state that answers through the journal's queue.
+pub type Read<S> = Box<dyn FnOnce(&S, u64) -> Settle + Send>;
+
+/// What an entity is sent.
+pub enum EntityMessage<E: Entity> {
+    /// Decide this.
+    Command(Box<Delivery<E>>),
+    /// Show the state.
+    Read(Read<E::State>),
+    /// Go to sleep once everything is settled.
+    Passivate,
+    /// The journal refused a write of this incarnation: what is in memory is not true.
+    JournalRefused,
+    /// Panic, for a drill.
+    Panic,
+}
+
+/// What a shard is sent.
+pub enum ShardMessage<E: Entity> {
+    /// Pass this to the entity `id`, waking it if it sleeps.
+    Deliver {
+        /// To whom.
+        id: EntityId,
+        /// What.
+        message: EntityMessage<E>,
+    },
+    /// Look for the idle.
+    Sweep,
+}
+
+/// What a shard needs to start.
+pub struct ShardArguments {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) config: Arc<EntitiesConfig>,
+    pub(crate) name: String,
+    pub(crate) roster: Roster,
+}
+
+enum Slot<E: Entity> {
+    Active { instance: ActorRef<EntityMessage<E>>, fence: Arc<Fence>, last_used: Instant },
+    Passivating { fence: Arc<Fence>, waiting: Vec<EntityMessage<E>> },
+    /// It fell while writes were on their way: the next incarnation must read after them.
+    Fallen { fence: Arc<Fence> },
+}
+
+/// A shard's state.
+pub struct ShardState<E: Entity> {
+    journal: Arc<dyn Journal>,
+    config: Arc<EntitiesConfig>,
+    slots: HashMap<EntityId, Slot<E>>,
+    /// Whose actor is whose: supervision speaks of actors, callers of ids.
+    ids: HashMap<ActorId, EntityId>,
+    recoveries: Arc<Semaphore>,
+    counters: Arc<Counters>,
+    handled: Arc<AtomicU64>,
+}
+
+/// The shard's actor; see the module's text.
+pub struct Shard<E>(PhantomData<fn() -> E>);
+
+impl<E> Default for Shard<E> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<E: Entity> Actor for Shard<E> {
+    type Msg = ShardMessage<E>;
+    type State = ShardState<E>;
+    type Arguments = ShardArguments;
+
+    async fn pre_start(&self, myself: ActorRef<Self::Msg>, arguments: ShardArguments) -> Result<ShardState<E>, ActorProcessingErr> {
+        let counters = arguments.roster.counters(&arguments.name);
+        myself.send_interval(SWEEP_EVERY, || ShardMessage::Sweep);
+        Ok(ShardState {
+            journal: arguments.journal,
+            slots: HashMap::new(),
+            ids: HashMap::new(),
+            recoveries: Arc::new(Semaphore::new(arguments.config.recoveries_per_shard_max)),
+            handled: Arc::clone(&counters.handled),
+            counters,
+            config: arguments.config,
+        })
+    }
+
+    async fn post_start(&self, _: ActorRef<Self::Msg>, state: &mut ShardState<E>) -> Result<(), ActorProcessingErr> {
+        // A former incarnation's entities may have writes on their way: read nothing before they are settled.
+        let (done, settled) = tokio::sync::oneshot::channel();
+        state.journal.after_queued(Box::new(move |outcome| drop(done.send(outcome))));
+        settled.await??;
+        Ok(())
+    }
+
+    async fn handle(&self, myself: ActorRef<Self::Msg>, message: Self::Msg, state: &mut ShardState<E>) -> Result<(), ActorProcessingErr> {
+        match message {
+            ShardMessage::Deliver { id, message } => state.deliver(&myself, id, message).await,
+            ShardMessage::Sweep => {
+                state.put_idle_to_sleep();
+                Ok(())
+            }
+        }
+    }
+
+    async fn handle_supervisor_evt(&self, myself: ActorRef<Self::Msg>, event: SupervisionEvent, state: &mut ShardState<E>) -> Result<(), ActorProcessingErr> {
+        let Some((who, exit)) = exit_of(&event) else { return Ok(()) };
+        let Some(id) = state.ids.remove(&who) else { return Ok(()) };
+        if exit.is_failure() {
+            state.counters.failed(&exit.reason);
+            tracing::warn!(kind = E::KIND, %id, reason = %exit.reason, "entity fell; its next command wakes it again");
+        }
+        let slot = state.slots.remove(&id);
+        state.counters.active.store(state.ids.len() as u64, Ordering::Relaxed);
+        match slot {
+            Some(Slot::Passivating { fence, waiting }) => {
+                if fence.unsettled() > 0 {
+                    state.slots.insert(Arc::clone(&id), Slot::Fallen { fence });
+                }
+                for message in waiting {
+                    state.deliver(&myself, Arc::clone(&id), message).await?;
+                }
+            }
+            Some(Slot::Active { fence, .. }) if fence.unsettled() > 0 => {
+                state.slots.insert(id, Slot::Fallen { fence });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl<E: Entity> ShardState<E> {
+    async fn deliver(&mut self, myself: &ActorRef<ShardMessage<E>>, id: EntityId, message: EntityMessage<E>) -> Result<(), ActorProcessingErr> {
+        let fallen = match self.slots.get_mut(&id) {
+            Some(Slot::Active { instance, last_used, .. }) => {
+                *last_used = Instant::now();
+                // Unsent means that it fell a moment ago: the reply port is dropped, and its caller asks again.
+                let _ = instance.send_message(message);
+                return Ok(());
+            }
+            Some(Slot::Passivating { waiting, .. }) => {
+                waiting.push(message);
+                return Ok(());
+            }
+            Some(Slot::Fallen { fence }) => Some(Arc::clone(fence)),
+            None => None,
+        };
+        if self.ids.len() >= self.config.active_per_shard_max {
+            self.put_longest_idle_to_sleep();
+        }
+        let fence = Arc::new(Fence::default());
+        let arguments = InstanceArguments {
+            stream: format!("{}/{id}", E::KIND).into(),
+            id: Arc::clone(&id),
+            journal: Arc::clone(&self.journal),
+            fence: Arc::clone(&fence),
+            read_after_queued: fallen.is_some_and(|fence| fence.unsettled() > 0),
+            recoveries: Arc::clone(&self.recoveries),
+            snapshot_every: self.config.snapshot_every,
+            handled: Arc::clone(&self.handled),
+        };
+        let (instance, _) = Instance::<E>::spawn_linked(None, Instance::default(), arguments, myself.get_cell()).await?;
+        self.ids.insert(instance.get_id(), Arc::clone(&id));
+        self.counters.active.store(self.ids.len() as u64, Ordering::Relaxed);
+        let _ = instance.send_message(message);
+        self.slots.insert(id, Slot::Active { instance, fence, last_used: Instant::now() });
+        Ok(())
+    }
+
+    fn put_idle_to_sleep(&mut self) {
+        let now = Instant::now();
+        let idle_after = self.config.idle_after;
+        self.put_to_sleep_where(|last_used| now.duration_since(last_used) >= idle_after);
+        self.slots.retain(|_, slot| !matches!(slot, Slot::Fallen { fence } if fence.unsettled() == 0));
+    }
+
+    /// Makes room: the longest idle part of the awake goes to sleep. Finding them costs one pass over the table, paid
+    /// once for that many wakings.
+    fn put_longest_idle_to_sleep(&mut self) {
+        let mut last_uses: Vec<Instant> = self
+            .slots
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Active { last_used, .. } => Some(*last_used),
+                _ => None,
+            })
+            .collect();
+        if last_uses.is_empty() {
+            return;
+        }
+        let index = (last_uses.len() / EVICTED_PART).min(last_uses.len() - 1);
+        let (_, threshold, _) = last_uses.select_nth_unstable(index);
+        let threshold = *threshold;
+        self.put_to_sleep_where(|last_used| last_used <= threshold);
+    }
+
+    fn put_to_sleep_where(&mut self, is_chosen: impl Fn(Instant) -> bool) {
+        for slot in self.slots.values_mut() {
+            if let Slot::Active { instance, fence, last_used } = slot
+                && is_chosen(*last_used)
+                && instance.send_message(EntityMessage::Passivate).is_ok()
+            {
+                *slot = Slot::Passivating { fence: Arc::clone(fence), waiting: Vec::new() };
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Who is started again, and what kind of end ractor reports.
+
+use ractor::{ActorId, SupervisionEvent};
+
+/// When a child is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Always.
+    Permanent,
+    /// When it failed; not when it ended by itself.
+    Transient,
+    /// Never.
+    Temporary,
+    /// Never alone: when it fails, its supervisor falls with it, and the parent starts the whole tree again. For what the
+    /// other children cannot do without, such as their journal.
+    Significant,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// By itself, or because it was told to stop.
+    Normal,
+    /// It was killed.
+    Killed,
+    /// It panicked or returned an error.
+    Failed,
+}
+
+/// A child's end.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// How.
+    pub kind: ExitKind,
+    /// In words.
+    pub reason: String,
+}
+
+impl Exit {
+    /// True when it did not end as it should.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        self.kind != ExitKind::Normal
+    }
+}
+
+/// What a supervisor does about an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Start it again.
+    Restart,
+    /// Leave it.
+    Leave,
+    /// Fall, and let the parent decide.
+    Escalate,
+}
+
+/// The decision for a child that is started again `restart` and ended `kind`.
+#[must_use]
+pub fn decide(restart: Restart, kind: ExitKind) -> Decision {
+    match (restart, kind) {
+        (Restart::Permanent, _) | (Restart::Transient, ExitKind::Killed | ExitKind::Failed) => Decision::Restart,
+        (Restart::Significant, ExitKind::Killed | ExitKind::Failed) => Decision::Escalate,
+        (Restart::Transient | Restart::Significant, ExitKind::Normal) | (Restart::Temporary, _) => Decision::Leave,
+    }
+}
+
+/// Reads ractor's event: who ended, and how. Nothing for the events that are no end. A kill arrives as a termination with
+/// the reason "killed", which is why every supervisor must ask here.
+#[must_use]
+pub fn exit_of(event: &SupervisionEvent) -> Option<(ActorId, Exit)> {
+    match event {
+        SupervisionEvent::ActorTerminated(who, _, Some(reason)) if reason == "killed" => {
+            Some((who.get_id(), Exit { kind: ExitKind::Killed, reason: "killed".to_owned() }))
+        }
+        SupervisionEvent::ActorTerminated(who, _, reason) => Some((
+            who.get_id(),
+            Exit { kind: ExitKind::Normal, reason: reason.clone().unwrap_or_else(|| "ended".to_owned()) },
+        )),
+        SupervisionEvent::ActorFailed(who, error) => {
+            Some((who.get_id(), Exit { kind: ExitKind::Failed, reason: error.to_string() }))
+        }
+        SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_restarts() {
+        use Decision::{Escalate, Leave, Restart as Again};
+        use ExitKind::{Failed, Killed, Normal};
+        let table = [
+            (Restart::Permanent, [Again, Again, Again]),
+            (Restart::Transient, [Leave, Again, Again]),
+            (Restart::Temporary, [Leave, Leave, Leave]),
+            (Restart::Significant, [Leave, Escalate, Escalate]),
+        ];
+        for (restart, expected) in table {
+            let decided = [Normal, Killed, Failed].map(|kind| decide(restart, kind));
+            assert_eq!(decided, expected, "{restart:?}");
+        }
+    }
+}
