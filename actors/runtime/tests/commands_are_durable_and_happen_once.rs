@@ -1,0 +1,114 @@
+//! What an acknowledged command is worth.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use microcommerce_runtime::{AskError, Journal, SqlValue};
+use support::{Count, Counted, System, TooLarge, command};
+
+#[tokio::test]
+async fn an_acknowledged_command_is_there_after_a_restart_with_its_view() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(directory.path()).await;
+    for number in 0..10 {
+        let accepted = system.counters.ask("a", Count::Add(1), command(number)).await.unwrap();
+        assert_eq!(accepted.version, number + 1);
+    }
+    system.stop().await;
+
+    let system = System::start(directory.path()).await;
+    assert_eq!(system.total("a").await, 10);
+    let rows = system.journal.query("SELECT total FROM totals WHERE id = ?1", vec!["a".into()]).await.unwrap();
+    assert_eq!(rows[0].0, [SqlValue::Integer(10)]);
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeated_command_appends_nothing_and_gets_the_first_outcome_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(directory.path()).await;
+    let first = system.counters.ask("a", Count::Add(5), command(1)).await.unwrap();
+    let refusal = system.counters.ask("a", Count::Add(2_000_000_000), command(2)).await.unwrap_err();
+    let nothing = system.counters.ask("a", Count::Nothing, command(3)).await.unwrap();
+    assert_eq!(refusal, AskError::Refused(TooLarge { total: 5 }));
+    assert_eq!((nothing.version, nothing.events.len()), (1, 0));
+    system.counters.ask("a", Count::Add(1), command(4)).await.unwrap();
+
+    let mut system = system;
+    for _ in 0..2 {
+        let again = system.counters.ask("a", Count::Add(77), command(1)).await.unwrap();
+        assert_eq!((again.version, &again.events), (first.version, &vec![Counted::Added { amount: 5 }]));
+        assert!(again.is_repeat);
+        let refused_again = system.counters.ask("a", Count::Add(1), command(2)).await.unwrap_err();
+        assert_eq!(refused_again, refusal, "the first refusal, though the amount would fit now");
+        assert_eq!(system.counters.ask("a", Count::Add(1), command(3)).await.unwrap().events, vec![]);
+        assert_eq!(system.total("a").await, 6);
+        system.stop().await;
+        system = System::start(directory.path()).await;
+    }
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeat_that_overtakes_the_commit_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(directory.path()).await;
+    let asks = (0..200).map(|number| system.counters.ask("a", Count::Add(1), command(number % 20)));
+    let answers = futures::future::join_all(asks).await;
+    assert_eq!(answers.iter().filter(|answer| !answer.as_ref().unwrap().is_repeat).count(), 20);
+    assert_eq!(system.total("a").await, 20);
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_write_acknowledges_nothing_and_the_entity_reads_the_truth_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(directory.path()).await;
+    system.counters.ask("a", Count::Add(1), command(0)).await.unwrap();
+    // The one that breaks, what was decided on top of it, and a neighbour in the same batch.
+    let (broken, on_top, neighbour) = tokio::join!(
+        system.counters.ask("a", Count::BreakTheView, command(1)),
+        system.counters.ask("a", Count::Add(10), command(2)),
+        system.counters.ask("b", Count::Add(7), command(3)),
+    );
+    assert_eq!(broken, Err(AskError::Unavailable));
+    neighbour.unwrap();
+    let expected = if on_top.is_ok() { 11 } else { 1 };
+    // The retry with the same id lands exactly once, whatever the first attempt came to.
+    while system.counters.ask("a", Count::Add(10), command(2)).await.is_err() {}
+    assert_eq!(system.total("a").await, 11, "after {expected}");
+    assert_eq!(system.total("b").await, 7);
+    let rows = system.journal.query("SELECT count(*), max(version) FROM events WHERE stream = 'counter/a'", vec![]);
+    assert_eq!(rows.await.unwrap()[0].0, [SqlValue::Integer(2), SqlValue::Integer(2)]);
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_journal_on_the_same_directory_is_refused_with_one_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(directory.path()).await;
+    let options = microcommerce_runtime::journal::sqlite::SqliteOptions {
+        directory: directory.path().to_owned(),
+        views: support::VIEWS,
+    };
+    let error = microcommerce_runtime::journal::sqlite::SqliteJournal::open(&options).err().unwrap().to_string();
+    assert!(error.contains("is in use by another process"), "{error}");
+    assert_eq!(error.lines().count(), 1);
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn commits_are_read_in_their_order_and_wake_their_readers() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(directory.path()).await;
+    let mut committed = system.journal.committed();
+    let asks = (0..100).map(|number| system.counters.ask(format!("c{}", number % 7), Count::Add(1), command(number)));
+    futures::future::join_all(asks).await.into_iter().for_each(|answer| drop(answer.unwrap()));
+    committed.wait_for(|&position| position == 100).await.unwrap();
+    let (first, rest) =
+        (system.journal.read_after(0, 40).await.unwrap(), system.journal.read_after(40, 1_000).await.unwrap());
+    assert_eq!((first.len(), rest.len()), (40, 60));
+    let positions: Vec<_> = first.iter().chain(&rest).map(|event| event.position).collect();
+    assert_eq!(positions, (1..=100).collect::<Vec<_>>());
+    system.stop().await;
+}
