@@ -1,0 +1,286 @@
+//! The release binary as a child process: opened on free ports and a directory of its own, killed, reopened, ended.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::http::Client;
+use super::people::{ADMIN_EMAIL, ADMIN_PASSWORD};
+use super::until;
+
+/// A shop that is not ready by then never will be; a cold disk and a busy machine are allowed for.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// A process that must end, ends by then.
+const ENDED_WITHIN: Duration = Duration::from_secs(30);
+/// What is shown of a shop's log when its test fails.
+const LOG_LINES_SHOWN: usize = 60;
+
+/// Ports below the range from which the kernel gives outgoing connections theirs, so that no client takes one first.
+const PORT_FIRST: u16 = 12_000;
+const PORT_LAST: u16 = 31_999;
+static PORTS_TRIED: AtomicU16 = AtomicU16::new(0);
+
+/// Settings that the tests' own environment may have and a shop must be given by name.
+const NOT_INHERITED: [&str; 4] = ["KAFKA_BROKER", "DEV_CHAOS", "ADMIN_EMAIL", "ADMIN_PASSWORD"];
+
+/// A role of the process and the setting of its port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Role {
+    Gateway,
+    Payment,
+    Product,
+    User,
+    Order,
+}
+
+impl Role {
+    pub const ALL: [Self; 5] = [Self::Gateway, Self::Payment, Self::Product, Self::User, Self::Order];
+
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Gateway => "PORT",
+            Self::Payment => "PAYMENT_PORT",
+            Self::Product => "PRODUCT_PORT",
+            Self::User => "USER_PORT",
+            Self::Order => "ORDER_PORT",
+        }
+    }
+
+    pub fn service(self) -> &'static str {
+        match self {
+            Self::Gateway => "api-gateway",
+            Self::Payment => "payment-service",
+            Self::Product => "product-service",
+            Self::User => "user-service",
+            Self::Order => "order-service",
+        }
+    }
+}
+
+/// A port that nobody listens on. Two processes of the suite start their search apart.
+pub fn free_port() -> u16 {
+    let ports = PORT_LAST - PORT_FIRST;
+    let offset = u16::try_from(std::process::id() % u32::from(ports)).unwrap();
+    for _ in 0..ports {
+        let tried = PORTS_TRIED.fetch_add(1, Ordering::Relaxed);
+        let port = PORT_FIRST + (offset.wrapping_mul(7) % ports + tried) % ports;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between {PORT_FIRST} and {PORT_LAST}");
+}
+
+/// How a shop is to be opened: what its process is told.
+pub struct Opening {
+    settings: BTreeMap<String, String>,
+    arguments: Vec<String>,
+}
+
+impl Opening {
+    /// Free ports, an admin, no rate limit, nothing from the environment of the tests.
+    pub fn new() -> Self {
+        let mut settings: BTreeMap<String, String> =
+            Role::ALL.into_iter().map(|role| (role.setting().to_owned(), free_port().to_string())).collect();
+        settings.insert("ADMIN_EMAIL".to_owned(), ADMIN_EMAIL.to_owned());
+        settings.insert("ADMIN_PASSWORD".to_owned(), ADMIN_PASSWORD.to_owned());
+        settings.insert("RATE_LIMIT_PROFILE".to_owned(), "off".to_owned());
+        settings.insert("RUST_LOG".to_owned(), std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()));
+        Self { settings, arguments: Vec::new() }
+    }
+
+    /// With an environment variable set.
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.settings.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// With an environment variable left out.
+    pub fn unset(mut self, name: &str) -> Self {
+        self.settings.remove(name);
+        self
+    }
+
+    /// With an argument on the command line.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// The process, not yet started, in `directory`.
+    pub fn command(&self, directory: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_microcommerce"));
+        for setting in NOT_INHERITED {
+            command.env_remove(setting);
+        }
+        command.args(&self.arguments).env("DATA_DIR", directory).envs(&self.settings).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a process that must refuse to start or has only a word to say.
+    pub fn run_to_end(&self, directory: &Path) -> Ended {
+        let mut child = self.command(directory).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let read_stdout = thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
+        let read_stderr = thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        let status = wait_for_end(&mut child);
+        Ended { status, stdout: read_stdout.join().unwrap(), stderr: read_stderr.join().unwrap() }
+    }
+
+    /// Opens the shop in a directory of its own and waits until it is ready.
+    pub fn open(self) -> Shop {
+        Shop::open(self)
+    }
+}
+
+/// A process that has ended by itself.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Waits for a process; one that does not end is killed and fails the test.
+pub fn wait_for_end(child: &mut Child) -> ExitStatus {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if started.elapsed() > ENDED_WITHIN {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("the process did not end within {ENDED_WITHIN:?}");
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// An open shop. Dropped, it is killed; if its test failed, the end of its log is shown.
+pub struct Shop {
+    opening: Opening,
+    process: Child,
+    directory: TempDir,
+    /// From the start of the process to the first ready answer.
+    pub ready_after: Duration,
+}
+
+impl Shop {
+    /// A shop with nothing special.
+    pub fn start() -> Self {
+        Opening::new().open()
+    }
+
+    fn open(opening: Opening) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let process = spawn(&opening, directory.path());
+        let mut shop = Self { opening, process, directory, ready_after: Duration::ZERO };
+        shop.wait_until_ready();
+        shop
+    }
+
+    /// Where the shop keeps its data.
+    pub fn data_dir(&self) -> PathBuf {
+        data_dir(self.directory.path())
+    }
+
+    /// All that the shop's processes have printed.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_path(self.directory.path())).unwrap()
+    }
+
+    pub fn port(&self, role: Role) -> u16 {
+        self.opening.settings[role.setting()].parse().unwrap()
+    }
+
+    /// Somebody at the gateway who is not signed in. New connections for each client.
+    pub fn client(&self) -> Client {
+        Client::of_port(self.port(Role::Gateway))
+    }
+
+    fn wait_until_ready(&mut self) {
+        let started = Instant::now();
+        let client = self.client();
+        let log = log_path(self.directory.path());
+        let process = &mut self.process;
+        until(READY_WITHIN, "the shop is ready", || {
+            if let Some(status) = process.try_wait().unwrap() {
+                panic!("the shop ended with {status} before it was ready:\n{}", log_tail(&log));
+            }
+            client.get("/readyz").try_send().ok().filter(|answer| answer.status == 200)
+        });
+        self.ready_after = started.elapsed();
+    }
+
+    /// `kill -9`: no word to the process.
+    pub fn kill_9(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts the process again on the same directory and the same ports.
+    pub fn reopen(&mut self) {
+        assert!(self.process.try_wait().unwrap().is_some(), "the shop is still open");
+        self.process = spawn(&self.opening, self.directory.path());
+        self.wait_until_ready();
+    }
+
+    /// Asks the process to end, as an operator's Ctrl-C or a supervisor does.
+    pub fn send_sigterm(&self) {
+        let status = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -TERM failed");
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        wait_for_end(&mut self.process)
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        let _already_ended = self.process.kill();
+        let _already_waited = self.process.wait();
+        if thread::panicking() {
+            eprintln!("--- the shop's log ends with:\n{}", log_tail(&log_path(self.directory.path())));
+        }
+    }
+}
+
+fn data_dir(directory: &Path) -> PathBuf {
+    directory.join("data")
+}
+
+fn log_path(directory: &Path) -> PathBuf {
+    directory.join("log")
+}
+
+fn spawn(opening: &Opening, directory: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(log_path(directory)).unwrap();
+    let mut command = opening.command(&data_dir(directory));
+    command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+fn log_tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+}
