@@ -30,14 +30,8 @@ pub enum IdError {
 fn check(text: &str, prefix: &'static str) -> Result<(), IdError> {
     let suffix = text.strip_prefix(prefix).ok_or(IdError::Prefix(prefix))?;
     let length_is_right = (1..=SUFFIX_LEN_MAX).contains(&suffix.len());
-    let alphabet_is_right = suffix
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-    if length_is_right && alphabet_is_right {
-        Ok(())
-    } else {
-        Err(IdError::Suffix(prefix))
-    }
+    let alphabet_is_right = suffix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    if length_is_right && alphabet_is_right { Ok(()) } else { Err(IdError::Suffix(prefix)) }
 }
 
 macro_rules! ids {
@@ -226,11 +220,7 @@ mod tests {
         let id = OrderId::generate();
         let suffix = id.as_str().strip_prefix("ord_").unwrap();
         assert_eq!(suffix.len(), 26);
-        assert!(
-            suffix
-                .bytes()
-                .all(|b| b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".contains(&b))
-        );
+        assert!(suffix.bytes().all(|b| b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".contains(&b)));
         assert_eq!(OrderId::parse(id.as_str()), Ok(id.clone()));
         assert_eq!(OrderId::from_ulid(id.ulid_u128().unwrap()), id);
     }
@@ -254,14 +244,8 @@ mod tests {
     fn wrong_prefix_alphabet_or_length_is_refused() {
         assert_eq!(ProductId::parse("ord_123"), Err(IdError::Prefix("prod_")));
         assert_eq!(ProductId::parse(""), Err(IdError::Prefix("prod_")));
-        for text in [
-            "prod_", "prod_a b", "prod_é", "prod_a/b", "prod_a\n", "prod_a\0",
-        ] {
-            assert_eq!(
-                ProductId::parse(text),
-                Err(IdError::Suffix("prod_")),
-                "{text:?}"
-            );
+        for text in ["prod_", "prod_a b", "prod_é", "prod_a/b", "prod_a\n", "prod_a\0"] {
+            assert_eq!(ProductId::parse(text), Err(IdError::Suffix("prod_")), "{text:?}");
         }
         assert!(ProductId::parse(&format!("prod_{}", "x".repeat(65))).is_err());
     }
@@ -282,11 +266,7 @@ mod tests {
         assert_eq!(Quantity::new(Quantity::MAX + 1), Err(QuantityError));
         assert_eq!(serde_json::from_str::<Quantity>("3").unwrap().get(), 3);
         assert!(serde_json::from_str::<Quantity>("0").is_err());
-        assert!(
-            QuantityError
-                .to_string()
-                .contains(&Quantity::MAX.to_string())
-        );
+        assert!(QuantityError.to_string().contains(&Quantity::MAX.to_string()));
     }
 
     proptest! {

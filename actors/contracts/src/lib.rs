@@ -6,17 +6,23 @@
 //! - [`money`]: [`Currency`] and [`Money`] in integer minor units; the decimal text of the HTTP API
 //! - [`time`]: [`Timestamp`] in milliseconds since the Unix epoch, shown as RFC 3339
 //! - [`claims`]: what an access token says
+//! - [`services`]: the services by name
+//! - [`messages`]: events and commands between services, with their topics and keys
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod claims;
 pub mod ids;
+pub mod messages;
 pub mod money;
+pub mod services;
 pub mod time;
 
 pub use claims::Claims;
 pub use ids::{
-    EventId, IdError, OrderId, PaymentId, ProductId, Quantity, QuantityError, RefundId, RequestId,
-    ReservationId, SessionId, Sku, UserId,
+    EventId, IdError, OrderId, PaymentId, ProductId, Quantity, QuantityError, RefundId, RequestId, ReservationId,
+    SessionId, Sku, UserId,
 };
+pub use messages::{Envelope, Message, OrderedLine, Topic};
 pub use money::{AmountError, Currency, DecimalNumber, Money, MoneyError};
+pub use services::{InboxError, Service};
 pub use time::Timestamp;

@@ -104,20 +104,14 @@ impl Money {
     /// [`MoneyError::CurrencyMismatch`], [`MoneyError::Overflow`].
     pub fn checked_add(self, other: Money) -> Result<Money, MoneyError> {
         self.same_currency(other)?;
-        Self::bounded(
-            i128::from(self.minor) + i128::from(other.minor),
-            self.currency,
-        )
+        Self::bounded(i128::from(self.minor) + i128::from(other.minor), self.currency)
     }
 
     /// # Errors
     /// [`MoneyError::CurrencyMismatch`], [`MoneyError::Overflow`].
     pub fn checked_sub(self, other: Money) -> Result<Money, MoneyError> {
         self.same_currency(other)?;
-        Self::bounded(
-            i128::from(self.minor) - i128::from(other.minor),
-            self.currency,
-        )
+        Self::bounded(i128::from(self.minor) - i128::from(other.minor), self.currency)
     }
 
     /// The price of `quantity` units.
@@ -125,10 +119,7 @@ impl Money {
     /// # Errors
     /// [`MoneyError::Overflow`].
     pub fn times(self, quantity: Quantity) -> Result<Money, MoneyError> {
-        Self::bounded(
-            i128::from(self.minor) * i128::from(quantity.get()),
-            self.currency,
-        )
+        Self::bounded(i128::from(self.minor) * i128::from(quantity.get()), self.currency)
     }
 
     /// Adds amounts of one currency; the empty sum is zero.
@@ -136,13 +127,8 @@ impl Money {
     /// # Errors
     /// [`MoneyError::CurrencyMismatch`]; [`MoneyError::Overflow`] also when only a partial sum is too
     /// large.
-    pub fn sum(
-        currency: Currency,
-        amounts: impl IntoIterator<Item = Money>,
-    ) -> Result<Money, MoneyError> {
-        amounts
-            .into_iter()
-            .try_fold(Money::zero(currency), Money::checked_add)
+    pub fn sum(currency: Currency, amounts: impl IntoIterator<Item = Money>) -> Result<Money, MoneyError> {
+        amounts.into_iter().try_fold(Money::zero(currency), Money::checked_add)
     }
 
     /// `basis_points` / 10,000 of the amount, rounded half away from zero: 825 is 8.25 %.
@@ -168,35 +154,23 @@ impl Money {
         }
         let all_are_zero = weights.iter().all(|weight| *weight == 0);
         let weight_of = |index: usize| {
-            if all_are_zero {
-                1
-            } else {
-                u128::from(weights[index])
-            }
+            if all_are_zero { 1 } else { u128::from(weights[index]) }
         };
         let total: u128 = (0..weights.len()).map(weight_of).sum();
         let amount = u128::from(self.minor.unsigned_abs());
 
-        let mut parts: Vec<u128> = (0..weights.len())
-            .map(|index| amount * weight_of(index) / total)
-            .collect();
+        let mut parts: Vec<u128> = (0..weights.len()).map(|index| amount * weight_of(index) / total).collect();
         let missing = amount - parts.iter().sum::<u128>();
         let mut by_remainder: Vec<usize> = (0..weights.len()).collect();
         by_remainder.sort_by_key(|index| std::cmp::Reverse(amount * weight_of(*index) % total));
-        for index in by_remainder
-            .into_iter()
-            .take(usize::try_from(missing).unwrap_or(usize::MAX))
-        {
+        for index in by_remainder.into_iter().take(usize::try_from(missing).unwrap_or(usize::MAX)) {
             parts[index] += 1;
         }
 
         let sign = i64::signum(self.minor);
         let signed = |part: u128| {
             let part = i64::try_from(part).expect("a part is not larger than the amount");
-            Money {
-                minor: sign * part,
-                currency: self.currency,
-            }
+            Money { minor: sign * part, currency: self.currency }
         };
         Ok(parts.into_iter().map(signed).collect())
     }
@@ -241,10 +215,7 @@ impl TryFrom<Stored> for Money {
 
 impl From<Money> for Stored {
     fn from(money: Money) -> Stored {
-        Stored {
-            minor: money.minor,
-            currency: money.currency,
-        }
+        Stored { minor: money.minor, currency: money.currency }
     }
 }
 

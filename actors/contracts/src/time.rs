@@ -89,9 +89,7 @@ impl Timestamp {
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let instant: jiff::Timestamp = text.parse().map_err(|_| TimestampError)?;
         let millis = instant.as_nanosecond().div_euclid(1_000_000);
-        i64::try_from(millis)
-            .map(Self::from_millis)
-            .map_err(|_| TimestampError)
+        i64::try_from(millis).map(Self::from_millis).map_err(|_| TimestampError)
     }
 }
 
@@ -109,8 +107,8 @@ impl From<Timestamp> for i64 {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant = jiff::Timestamp::from_second(self.as_seconds())
-            .expect("the constructor keeps the years 0000 to 9999");
+        let instant =
+            jiff::Timestamp::from_second(self.as_seconds()).expect("the constructor keeps the years 0000 to 9999");
         write!(f, "{instant}")
     }
 }
@@ -149,23 +147,14 @@ mod tests {
         assert_eq!(time.to_rfc3339(), "2026-11-22T11:00:00Z");
         assert_eq!(time.as_millis() % 1000, 987);
         assert_eq!(Timestamp::EPOCH.to_string(), "1970-01-01T00:00:00Z");
-        assert_eq!(
-            Timestamp::from_millis(-1).to_string(),
-            "1969-12-31T23:59:59Z"
-        );
+        assert_eq!(Timestamp::from_millis(-1).to_string(), "1969-12-31T23:59:59Z");
     }
 
     #[test]
     fn offsets_are_read_and_other_texts_refused() {
         let utc = Timestamp::parse("2024-01-15T10:30:00Z").unwrap();
         assert_eq!(Timestamp::parse("2024-01-15T12:30:00+02:00"), Ok(utc));
-        for text in [
-            "",
-            "yesterday",
-            "2024-01-15",
-            "2024-13-01T00:00:00Z",
-            "1705314600",
-        ] {
+        for text in ["", "yesterday", "2024-01-15", "2024-13-01T00:00:00Z", "1705314600"] {
             assert_eq!(Timestamp::parse(text), Err(TimestampError), "{text}");
         }
     }
@@ -174,10 +163,7 @@ mod tests {
     fn stored_as_the_integer() {
         let time = Timestamp::from_millis(1_700_000_000_123);
         assert_eq!(serde_json::to_string(&time).unwrap(), "1700000000123");
-        assert_eq!(
-            serde_json::from_str::<Timestamp>("1700000000123").unwrap(),
-            time
-        );
+        assert_eq!(serde_json::from_str::<Timestamp>("1700000000123").unwrap(), time);
     }
 
     #[test]
@@ -187,16 +173,8 @@ mod tests {
         assert_eq!(time.plus(Duration::MAX), Timestamp::from_millis(i64::MAX));
         assert_eq!(time.since(Timestamp::EPOCH), Duration::from_secs(1));
         assert_eq!(Timestamp::EPOCH.since(time), Duration::ZERO);
-        assert!(
-            Timestamp::from_millis(i64::MAX)
-                .to_string()
-                .starts_with("9999-12-30T")
-        );
-        assert!(
-            Timestamp::from_millis(i64::MIN)
-                .to_string()
-                .starts_with("0000-01-01T")
-        );
+        assert!(Timestamp::from_millis(i64::MAX).to_string().starts_with("9999-12-30T"));
+        assert!(Timestamp::from_millis(i64::MIN).to_string().starts_with("0000-01-01T"));
     }
 
     proptest! {

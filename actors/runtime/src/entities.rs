@@ -7,13 +7,15 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
+use dashmap::DashMap;
 use ractor::{Actor, ActorRef};
 use tokio::{
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -115,6 +117,9 @@ pub struct Delivery<E: Entity> {
     pub(crate) reply: ReplyPort<Answer<E>>,
 }
 
+/// Who waits for which entity to change.
+pub(crate) type Waiters = Arc<DashMap<EntityId, Arc<Notify>>>;
+
 struct ShardDoor<E: Entity> {
     address: Current<ActorRef<ShardMessage<E>>>,
     gate: Arc<Gate>,
@@ -126,6 +131,7 @@ pub struct Entities<E: Entity> {
     journal: Arc<dyn Journal>,
     config: Arc<EntitiesConfig>,
     roster: Roster,
+    waiters: Waiters,
 }
 
 impl<E: Entity> Clone for Entities<E> {
@@ -135,6 +141,7 @@ impl<E: Entity> Clone for Entities<E> {
             journal: Arc::clone(&self.journal),
             config: Arc::clone(&self.config),
             roster: self.roster.clone(),
+            waiters: Arc::clone(&self.waiters),
         }
     }
 }
@@ -147,7 +154,13 @@ impl<E: Entity> Entities<E> {
             address: Current::empty(),
             gate: Gate::within(service_gate, config.in_flight_per_shard_max),
         };
-        Self { doors: (0..config.shards.max(1)).map(door).collect(), journal, config: Arc::new(config), roster }
+        Self {
+            doors: (0..config.shards.max(1)).map(door).collect(),
+            journal,
+            config: Arc::new(config),
+            roster,
+            waiters: Waiters::default(),
+        }
     }
 
     /// The shards as children for a supervisor.
@@ -166,6 +179,7 @@ impl<E: Entity> Entities<E> {
                     config: Arc::clone(&entities.config),
                     name: format!("{}-shard-{index}", E::KIND),
                     roster: entities.roster.clone(),
+                    waiters: Arc::clone(&entities.waiters),
                 };
                 let (shard, _) = Shard::<E>::spawn_linked(None, Shard::default(), arguments, supervisor).await?;
                 entities.doors[index].address.set(shard.clone());
@@ -180,9 +194,8 @@ impl<E: Entity> Entities<E> {
     /// [`AskError`]; of these only `Refused` and `Busy` say for sure that nothing was done.
     pub async fn ask(&self, id: impl Into<EntityId>, command: E::Command, meta: CommandMeta) -> Answer<E> {
         let deadline = meta.deadline;
-        let answer = self.send(id.into(), |reply| {
-            EntityMessage::Command(Box::new(Delivery { command, meta, reply }))
-        })?;
+        let answer =
+            self.send(id.into(), |reply| EntityMessage::Command(Box::new(Delivery { command, meta, reply })))?;
         wait(answer, deadline).await.unwrap_or_else(Err)
     }
 
@@ -204,6 +217,31 @@ impl<E: Entity> Entities<E> {
             }))
         })?;
         wait(answer, deadline).await?.map_err(|_| AskError::Unavailable)
+    }
+
+    /// Waits until `read` finds what it looks for in the entity `id`. It looks at once and after each of the entity's
+    /// commits, so nothing is polled and nothing missed.
+    ///
+    /// # Errors
+    /// [`AskError::DeadlineExceeded`] when it was not there in time; otherwise as [`Entities::read`].
+    pub async fn wait_until<T: Send + 'static>(
+        &self,
+        id: impl Into<EntityId>,
+        deadline: Instant,
+        read: impl Fn(&E::State) -> Option<T> + Clone + Send + 'static,
+    ) -> Result<T, AskError<E::Refusal>> {
+        let id = id.into();
+        let waiting = Waiting::new(&self.waiters, &id);
+        loop {
+            let mut changed = pin!(waiting.notify.notified());
+            // From here on a commit is noticed: looking afterwards leaves no gap.
+            changed.as_mut().enable();
+            let look = read.clone();
+            if let Some(found) = self.read(Arc::clone(&id), deadline, move |state, _| look(state)).await? {
+                return Ok(found);
+            }
+            timeout_at(deadline, changed).await.map_err(|_| AskError::DeadlineExceeded)?;
+        }
     }
 
     /// Makes the entity `id` panic: for drills and tests of supervision.
@@ -239,6 +277,27 @@ impl<E: Entity> Entities<E> {
         let message = message(ReplyPort { sender, _permit: permit });
         shard.send_message(ShardMessage::Deliver { id, message }).map_err(|_| AskError::Unavailable)?;
         Ok(answer)
+    }
+}
+
+/// One caller's place among those who wait for an entity; given up on drop.
+struct Waiting {
+    waiters: Waiters,
+    id: EntityId,
+    notify: Arc<Notify>,
+}
+
+impl Waiting {
+    fn new(waiters: &Waiters, id: &EntityId) -> Self {
+        let notify = Arc::clone(&waiters.entry(Arc::clone(id)).or_default());
+        Self { waiters: Arc::clone(waiters), id: Arc::clone(id), notify }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // The map's own and this one: nobody else waits.
+        self.waiters.remove_if(&self.id, |_, notify| Arc::strong_count(notify) <= 2);
     }
 }
 

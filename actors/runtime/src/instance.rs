@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    entities::{Accepted, Answer, AskError, Delivery},
+    entities::{Accepted, Answer, AskError, Delivery, Waiters},
     entity::{Entity, EntityId, EventPayload},
     journal::{Append, Fence, Journal, JournalError, NewEvent, Outcome, Recorded, ViewWrite},
     seen::{SEEN_COMMANDS_MAX, Seen, SeenCommands},
@@ -39,6 +39,7 @@ pub struct InstanceArguments {
     pub(crate) recoveries: Arc<Semaphore>,
     pub(crate) snapshot_every: u64,
     pub(crate) handled: Arc<AtomicU64>,
+    pub(crate) waiters: Waiters,
 }
 
 /// An instance's state: the entity's, and where it stands in its stream.
@@ -64,7 +65,11 @@ impl<E: Entity> Actor for Instance<E> {
     type State = InstanceState<E>;
     type Arguments = InstanceArguments;
 
-    async fn pre_start(&self, _: ActorRef<Self::Msg>, arguments: InstanceArguments) -> Result<InstanceState<E>, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        arguments: InstanceArguments,
+    ) -> Result<InstanceState<E>, ActorProcessingErr> {
         Ok(InstanceState {
             arguments,
             state: E::State::default(),
@@ -78,7 +83,12 @@ impl<E: Entity> Actor for Instance<E> {
         state.recover().await
     }
 
-    async fn handle(&self, myself: ActorRef<Self::Msg>, message: Self::Msg, state: &mut InstanceState<E>) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut InstanceState<E>,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             EntityMessage::Command(delivery) => state.serve(&myself, *delivery).await,
             EntityMessage::Read(read) => {
@@ -100,7 +110,12 @@ impl<E: Entity> Actor for Instance<E> {
         }
     }
 
-    async fn handle_supervisor_evt(&self, _: ActorRef<Self::Msg>, _: SupervisionEvent, _: &mut InstanceState<E>) -> Result<(), ActorProcessingErr> {
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Self::Msg>,
+        _: SupervisionEvent,
+        _: &mut InstanceState<E>,
+    ) -> Result<(), ActorProcessingErr> {
         // It has no children.
         Ok(())
     }
@@ -129,7 +144,11 @@ impl<E: Entity> InstanceState<E> {
         Ok(())
     }
 
-    async fn replay_from_the_start(&mut self, seen: Vec<crate::CommandId>, is_complete: bool) -> Result<(), ActorProcessingErr> {
+    async fn replay_from_the_start(
+        &mut self,
+        seen: Vec<crate::CommandId>,
+        is_complete: bool,
+    ) -> Result<(), ActorProcessingErr> {
         let events = self.arguments.journal.events(Arc::clone(&self.arguments.stream)).await?;
         self.replay(&events)?;
         self.seen = SeenCommands::recovered(seen, is_complete);
@@ -147,7 +166,11 @@ impl<E: Entity> InstanceState<E> {
         Ok(())
     }
 
-    async fn serve(&mut self, myself: &ActorRef<EntityMessage<E>>, delivery: Delivery<E>) -> Result<(), ActorProcessingErr> {
+    async fn serve(
+        &mut self,
+        myself: &ActorRef<EntityMessage<E>>,
+        delivery: Delivery<E>,
+    ) -> Result<(), ActorProcessingErr> {
         if self.arguments.fence.is_raised() {
             return Err("the journal refused a write of this incarnation".into());
         }
@@ -159,7 +182,8 @@ impl<E: Entity> InstanceState<E> {
         match self.seen.look_up(&delivery.meta.command_id) {
             Seen::Never => self.decide(myself, delivery),
             Seen::Before => {
-                let outcome = self.arguments.journal.outcome(Arc::clone(&self.arguments.stream), delivery.meta.command_id);
+                let outcome =
+                    self.arguments.journal.outcome(Arc::clone(&self.arguments.stream), delivery.meta.command_id);
                 tokio::spawn(async move {
                     let answer = match outcome.await {
                         Ok(Some((outcome, events))) => first_outcome::<E>(outcome, &events),
@@ -171,7 +195,8 @@ impl<E: Entity> InstanceState<E> {
                 Ok(())
             }
             Seen::Unsure => {
-                let outcome = self.arguments.journal.outcome(Arc::clone(&self.arguments.stream), delivery.meta.command_id);
+                let outcome =
+                    self.arguments.journal.outcome(Arc::clone(&self.arguments.stream), delivery.meta.command_id);
                 match outcome.await? {
                     Some((outcome, events)) => {
                         delivery.reply.send(first_outcome::<E>(outcome, &events));
@@ -199,6 +224,7 @@ impl<E: Entity> InstanceState<E> {
             None => Ok(Accepted { version: self.version, events, is_repeat: false }),
         };
         let myself = myself.clone();
+        let (id, waiters) = (Arc::clone(&self.arguments.id), Arc::clone(&self.arguments.waiters));
         self.arguments.journal.append(Append {
             stream: Arc::clone(&self.arguments.stream),
             first_version,
@@ -214,7 +240,12 @@ impl<E: Entity> InstanceState<E> {
             snapshot,
             fence: Arc::clone(&self.arguments.fence),
             settle: Box::new(move |outcome: Result<(), JournalError>| match outcome {
-                Ok(()) => reply.send(answer),
+                Ok(()) => {
+                    reply.send(answer);
+                    if let Some(notify) = waiters.get(&id) {
+                        notify.notify_waiters();
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(kind = E::KIND, %error, "a write was not made; its entity is read again");
                     reply.send(Err(AskError::Unavailable));
@@ -225,7 +256,11 @@ impl<E: Entity> InstanceState<E> {
         Ok(())
     }
 
-    fn evolve(&mut self, events: &[E::Event], at_ms: i64) -> Result<(Vec<NewEvent>, Vec<ViewWrite>), ActorProcessingErr> {
+    fn evolve(
+        &mut self,
+        events: &[E::Event],
+        at_ms: i64,
+    ) -> Result<(Vec<NewEvent>, Vec<ViewWrite>), ActorProcessingErr> {
         let mut new_events = Vec::with_capacity(events.len());
         let mut views = Vec::new();
         for event in events {
@@ -271,7 +306,9 @@ fn first_outcome<E: Entity>(outcome: Outcome, recorded: &[Recorded]) -> Answer<E
         Outcome::Accepted { first_version, count } => {
             let events: Result<Vec<_>, _> = recorded.iter().map(decode_event::<E>).collect();
             match events {
-                Ok(events) => Ok(Accepted { version: (first_version + count).saturating_sub(1), events, is_repeat: true }),
+                Ok(events) => {
+                    Ok(Accepted { version: (first_version + count).saturating_sub(1), events, is_repeat: true })
+                }
                 Err(error) => {
                     tracing::error!(kind = E::KIND, %error, "a recorded event cannot be read");
                     Err(AskError::Unavailable)

@@ -145,7 +145,9 @@ impl Entity for Operation {
                 begin(state, fingerprint, ids, holder, now_ms).map(|event| vec![event])
             }
             OperationCommand::Finish { holder, result, now_ms } => match &state.lease {
-                Some((current, _)) if *current == holder => Ok(vec![OperationEvent::Finished { result, at_ms: now_ms }]),
+                Some((current, _)) if *current == holder => {
+                    Ok(vec![OperationEvent::Finished { result, at_ms: now_ms }])
+                }
                 _ => Err(OperationRefusal::NotHolder),
             },
             OperationCommand::Release { holder } => match &state.lease {

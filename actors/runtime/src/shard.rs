@@ -20,7 +20,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    entities::{Delivery, EntitiesConfig},
+    entities::{Delivery, EntitiesConfig, Waiters},
     entity::{Entity, EntityId},
     instance::{Instance, InstanceArguments},
     journal::{Fence, Journal, Settle},
@@ -69,13 +69,23 @@ pub struct ShardArguments {
     pub(crate) config: Arc<EntitiesConfig>,
     pub(crate) name: String,
     pub(crate) roster: Roster,
+    pub(crate) waiters: Waiters,
 }
 
 enum Slot<E: Entity> {
-    Active { instance: ActorRef<EntityMessage<E>>, fence: Arc<Fence>, last_used: Instant },
-    Passivating { fence: Arc<Fence>, waiting: Vec<EntityMessage<E>> },
+    Active {
+        instance: ActorRef<EntityMessage<E>>,
+        fence: Arc<Fence>,
+        last_used: Instant,
+    },
+    Passivating {
+        fence: Arc<Fence>,
+        waiting: Vec<EntityMessage<E>>,
+    },
     /// It fell while writes were on their way: the next incarnation must read after them.
-    Fallen { fence: Arc<Fence> },
+    Fallen {
+        fence: Arc<Fence>,
+    },
 }
 
 /// A shard's state.
@@ -88,6 +98,7 @@ pub struct ShardState<E: Entity> {
     recoveries: Arc<Semaphore>,
     counters: Arc<Counters>,
     handled: Arc<AtomicU64>,
+    waiters: Waiters,
 }
 
 /// The shard's actor; see the module's text.
@@ -104,7 +115,11 @@ impl<E: Entity> Actor for Shard<E> {
     type State = ShardState<E>;
     type Arguments = ShardArguments;
 
-    async fn pre_start(&self, myself: ActorRef<Self::Msg>, arguments: ShardArguments) -> Result<ShardState<E>, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: ShardArguments,
+    ) -> Result<ShardState<E>, ActorProcessingErr> {
         let counters = arguments.roster.counters(&arguments.name);
         myself.send_interval(SWEEP_EVERY, || ShardMessage::Sweep);
         Ok(ShardState {
@@ -115,6 +130,7 @@ impl<E: Entity> Actor for Shard<E> {
             handled: Arc::clone(&counters.handled),
             counters,
             config: arguments.config,
+            waiters: arguments.waiters,
         })
     }
 
@@ -126,7 +142,12 @@ impl<E: Entity> Actor for Shard<E> {
         Ok(())
     }
 
-    async fn handle(&self, myself: ActorRef<Self::Msg>, message: Self::Msg, state: &mut ShardState<E>) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut ShardState<E>,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardMessage::Deliver { id, message } => state.deliver(&myself, id, message).await,
             ShardMessage::Sweep => {
@@ -136,7 +157,12 @@ impl<E: Entity> Actor for Shard<E> {
         }
     }
 
-    async fn handle_supervisor_evt(&self, myself: ActorRef<Self::Msg>, event: SupervisionEvent, state: &mut ShardState<E>) -> Result<(), ActorProcessingErr> {
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut ShardState<E>,
+    ) -> Result<(), ActorProcessingErr> {
         let Some((who, exit)) = exit_of(&event) else { return Ok(()) };
         let Some(id) = state.ids.remove(&who) else { return Ok(()) };
         if exit.is_failure() {
@@ -164,7 +190,12 @@ impl<E: Entity> Actor for Shard<E> {
 }
 
 impl<E: Entity> ShardState<E> {
-    async fn deliver(&mut self, myself: &ActorRef<ShardMessage<E>>, id: EntityId, message: EntityMessage<E>) -> Result<(), ActorProcessingErr> {
+    async fn deliver(
+        &mut self,
+        myself: &ActorRef<ShardMessage<E>>,
+        id: EntityId,
+        message: EntityMessage<E>,
+    ) -> Result<(), ActorProcessingErr> {
         let fallen = match self.slots.get_mut(&id) {
             Some(Slot::Active { instance, last_used, .. }) => {
                 *last_used = Instant::now();
@@ -192,8 +223,10 @@ impl<E: Entity> ShardState<E> {
             recoveries: Arc::clone(&self.recoveries),
             snapshot_every: self.config.snapshot_every,
             handled: Arc::clone(&self.handled),
+            waiters: Arc::clone(&self.waiters),
         };
-        let (instance, _) = Instance::<E>::spawn_linked(None, Instance::default(), arguments, myself.get_cell()).await?;
+        let (instance, _) =
+            Instance::<E>::spawn_linked(None, Instance::default(), arguments, myself.get_cell()).await?;
         self.ids.insert(instance.get_id(), Arc::clone(&id));
         self.counters.active.store(self.ids.len() as u64, Ordering::Relaxed);
         let _ = instance.send_message(message);

@@ -13,9 +13,7 @@ use std::{
 
 use microcommerce_runtime::{
     AskError, EntitiesConfig, Roster,
-    supervision::{
-        Backoff, ChildSpec, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec,
-    },
+    supervision::{Backoff, ChildSpec, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use support::{Count, PATIENCE, System, command};

@@ -6,18 +6,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Circulating currencies of ISO 4217, sorted. Funds, metals and test codes are not money a shop takes.
 const CODES: [&str; 155] = [
-    "AED", "AFN", "ALL", "AMD", "AOA", "ARS", "AUD", "AWG", "AZN", "BAM", "BBD", "BDT", "BHD",
-    "BIF", "BMD", "BND", "BOB", "BRL", "BSD", "BTN", "BWP", "BYN", "BZD", "CAD", "CDF", "CHF",
-    "CLP", "CNY", "COP", "CRC", "CUP", "CVE", "CZK", "DJF", "DKK", "DOP", "DZD", "EGP", "ERN",
-    "ETB", "EUR", "FJD", "FKP", "GBP", "GEL", "GHS", "GIP", "GMD", "GNF", "GTQ", "GYD", "HKD",
-    "HNL", "HTG", "HUF", "IDR", "ILS", "INR", "IQD", "IRR", "ISK", "JMD", "JOD", "JPY", "KES",
-    "KGS", "KHR", "KMF", "KPW", "KRW", "KWD", "KYD", "KZT", "LAK", "LBP", "LKR", "LRD", "LSL",
-    "LYD", "MAD", "MDL", "MGA", "MKD", "MMK", "MNT", "MOP", "MRU", "MUR", "MVR", "MWK", "MXN",
-    "MYR", "MZN", "NAD", "NGN", "NIO", "NOK", "NPR", "NZD", "OMR", "PAB", "PEN", "PGK", "PHP",
-    "PKR", "PLN", "PYG", "QAR", "RON", "RSD", "RUB", "RWF", "SAR", "SBD", "SCR", "SDG", "SEK",
-    "SGD", "SHP", "SLE", "SOS", "SRD", "SSP", "STN", "SVC", "SYP", "SZL", "THB", "TJS", "TMT",
-    "TND", "TOP", "TRY", "TTD", "TWD", "TZS", "UAH", "UGX", "USD", "UYU", "UZS", "VED", "VES",
-    "VND", "VUV", "WST", "XAF", "XCD", "XCG", "XOF", "XPF", "YER", "ZAR", "ZMW", "ZWG",
+    "AED", "AFN", "ALL", "AMD", "AOA", "ARS", "AUD", "AWG", "AZN", "BAM", "BBD", "BDT", "BHD", "BIF", "BMD", "BND",
+    "BOB", "BRL", "BSD", "BTN", "BWP", "BYN", "BZD", "CAD", "CDF", "CHF", "CLP", "CNY", "COP", "CRC", "CUP", "CVE",
+    "CZK", "DJF", "DKK", "DOP", "DZD", "EGP", "ERN", "ETB", "EUR", "FJD", "FKP", "GBP", "GEL", "GHS", "GIP", "GMD",
+    "GNF", "GTQ", "GYD", "HKD", "HNL", "HTG", "HUF", "IDR", "ILS", "INR", "IQD", "IRR", "ISK", "JMD", "JOD", "JPY",
+    "KES", "KGS", "KHR", "KMF", "KPW", "KRW", "KWD", "KYD", "KZT", "LAK", "LBP", "LKR", "LRD", "LSL", "LYD", "MAD",
+    "MDL", "MGA", "MKD", "MMK", "MNT", "MOP", "MRU", "MUR", "MVR", "MWK", "MXN", "MYR", "MZN", "NAD", "NGN", "NIO",
+    "NOK", "NPR", "NZD", "OMR", "PAB", "PEN", "PGK", "PHP", "PKR", "PLN", "PYG", "QAR", "RON", "RSD", "RUB", "RWF",
+    "SAR", "SBD", "SCR", "SDG", "SEK", "SGD", "SHP", "SLE", "SOS", "SRD", "SSP", "STN", "SVC", "SYP", "SZL", "THB",
+    "TJS", "TMT", "TND", "TOP", "TRY", "TTD", "TWD", "TZS", "UAH", "UGX", "USD", "UYU", "UZS", "VED", "VES", "VND",
+    "VUV", "WST", "XAF", "XCD", "XCG", "XOF", "XPF", "YER", "ZAR", "ZMW", "ZWG",
 ];
 
 /// A currency of ISO 4217 by its three letters: `USD`.
@@ -45,10 +43,7 @@ impl Currency {
     /// [`CurrencyError`] when no circulating currency has this code.
     pub fn parse(code: &str) -> Result<Self, CurrencyError> {
         CODES.binary_search(&code).map_err(|_| CurrencyError)?;
-        code.as_bytes()
-            .try_into()
-            .map(Self)
-            .map_err(|_| CurrencyError)
+        code.as_bytes().try_into().map(Self).map_err(|_| CurrencyError)
     }
 
     /// The three letters.
@@ -61,8 +56,8 @@ impl Currency {
     #[must_use]
     pub const fn exponent(self) -> u32 {
         match &self.0 {
-            b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG"
-            | b"RWF" | b"UGX" | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 0,
+            b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG" | b"RWF" | b"UGX"
+            | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 0,
             b"BHD" | b"IQD" | b"JOD" | b"KWD" | b"LYD" | b"OMR" | b"TND" => 3,
             _ => 2,
         }
@@ -120,36 +115,16 @@ mod tests {
     #[test]
     fn the_list_is_sorted_without_repeats_and_all_three_letters() {
         assert!(CODES.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(
-            CODES
-                .iter()
-                .all(|code| code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase()))
-        );
-        assert!(
-            CODES
-                .iter()
-                .all(|code| Currency::parse(code).unwrap().code() == *code)
-        );
+        assert!(CODES.iter().all(|code| code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase())));
+        assert!(CODES.iter().all(|code| Currency::parse(code).unwrap().code() == *code));
     }
 
     #[test]
     fn exponents_are_those_of_the_contract() {
         let exponent = |code| Currency::parse(code).unwrap().exponent();
-        assert!(
-            ["JPY", "KRW", "VND"]
-                .into_iter()
-                .all(|code| exponent(code) == 0)
-        );
-        assert!(
-            ["BHD", "KWD", "OMR", "JOD", "TND"]
-                .into_iter()
-                .all(|code| exponent(code) == 3)
-        );
-        assert!(
-            ["USD", "EUR", "GBP", "CHF", "INR"]
-                .into_iter()
-                .all(|code| exponent(code) == 2)
-        );
+        assert!(["JPY", "KRW", "VND"].into_iter().all(|code| exponent(code) == 0));
+        assert!(["BHD", "KWD", "OMR", "JOD", "TND"].into_iter().all(|code| exponent(code) == 3));
+        assert!(["USD", "EUR", "GBP", "CHF", "INR"].into_iter().all(|code| exponent(code) == 2));
     }
 
     #[test]
@@ -158,9 +133,6 @@ mod tests {
             assert_eq!(Currency::parse(code), Err(CurrencyError), "{code:?}");
         }
         assert!(serde_json::from_str::<Currency>("\"usd\"").is_err());
-        assert_eq!(
-            serde_json::from_str::<Currency>("\"USD\"").unwrap(),
-            Currency::USD
-        );
+        assert_eq!(serde_json::from_str::<Currency>("\"USD\"").unwrap(), Currency::USD);
     }
 }

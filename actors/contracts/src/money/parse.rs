@@ -49,18 +49,12 @@ fn decimal(text: &[u8]) -> Option<Decimal<'_>> {
     if !digits(whole) || has_leading_zero || fraction.is_some_and(|fraction| !digits(fraction)) {
         return None;
     }
-    Some(Decimal {
-        is_negative,
-        whole,
-        fraction: fraction.unwrap_or_default(),
-    })
+    Some(Decimal { is_negative, whole, fraction: fraction.unwrap_or_default() })
 }
 
 fn minor_units(decimal: &Decimal<'_>, currency: Currency) -> Result<i64, AmountError> {
     let exponent = currency.exponent() as usize;
-    let (kept, beyond) = decimal
-        .fraction
-        .split_at(exponent.min(decimal.fraction.len()));
+    let (kept, beyond) = decimal.fraction.split_at(exponent.min(decimal.fraction.len()));
     if beyond.iter().any(|digit| *digit != b'0') {
         return Err(AmountError::TooManyDecimals(currency));
     }

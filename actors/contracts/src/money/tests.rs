@@ -24,39 +24,21 @@ fn every_value_from_0_00_to_9999_99_round_trips() {
 
 #[test]
 fn one_tenth_and_two_tenths_are_three_tenths() {
-    let sum = parse_usd("0.1")
-        .unwrap()
-        .checked_add(parse_usd("0.2").unwrap())
-        .unwrap();
+    let sum = parse_usd("0.1").unwrap().checked_add(parse_usd("0.2").unwrap()).unwrap();
     assert_eq!(sum, parse_usd("0.3").unwrap());
 }
 
 #[test]
 fn three_times_99_99_is_299_97() {
     let price = parse_usd("99.99").unwrap();
-    assert_eq!(
-        price
-            .times(Quantity::new(3).unwrap())
-            .unwrap()
-            .to_decimal()
-            .to_string(),
-        "299.97"
-    );
+    assert_eq!(price.times(Quantity::new(3).unwrap()).unwrap().to_decimal().to_string(), "299.97");
 }
 
 #[test]
 fn a_string_of_the_same_grammar_is_an_amount() {
     assert_eq!(parse_usd("\"19.99\""), Ok(usd(1999)));
     assert_eq!(parse_usd(" 19.99\n"), Ok(usd(1999)));
-    for token in [
-        "\"19.99",
-        "19.99\"",
-        "\"\"",
-        "\" 19.99\"",
-        "\"19\\u002e99\"",
-        "\"\\\"1\\\"\"",
-        "\"",
-    ] {
+    for token in ["\"19.99", "19.99\"", "\"\"", "\" 19.99\"", "\"19\\u002e99\"", "\"\\\"1\\\"\"", "\""] {
         assert_eq!(parse_usd(token), Err(AmountError::NotADecimal), "{token}");
     }
 }
@@ -64,8 +46,8 @@ fn a_string_of_the_same_grammar_is_an_amount() {
 #[test]
 fn other_number_forms_are_refused() {
     let tokens = [
-        "1e2", "1E2", "1.5e1", "+1", "01.00", "00", "-01", "1.", ".5", "-", "-.5", "", "NaN",
-        "Infinity", "null", "true", "[]", "{}", "1,000", "1 000", "0x10", "١", "--1", "1.2.3",
+        "1e2", "1E2", "1.5e1", "+1", "01.00", "00", "-01", "1.", ".5", "-", "-.5", "", "NaN", "Infinity", "null",
+        "true", "[]", "{}", "1,000", "1 000", "0x10", "١", "--1", "1.2.3",
     ];
     for token in tokens {
         assert_eq!(parse_usd(token), Err(AmountError::NotADecimal), "{token}");
@@ -77,25 +59,13 @@ fn digits_beyond_the_currency_must_be_zeros() {
     let error = parse_usd("1.005").unwrap_err();
     assert_eq!(error, AmountError::TooManyDecimals(Currency::USD));
     assert_eq!(error.to_string(), "USD has 2 decimal places");
-    assert_eq!(
-        parse_usd("1.00500"),
-        Err(AmountError::TooManyDecimals(Currency::USD))
-    );
+    assert_eq!(parse_usd("1.00500"), Err(AmountError::TooManyDecimals(Currency::USD)));
     assert_eq!(parse_usd("1.5000000"), Ok(usd(150)));
-    assert_eq!(
-        Money::parse_json("1200", Currency::JPY).unwrap().minor(),
-        1200
-    );
-    assert_eq!(
-        Money::parse_json("1200.00", Currency::JPY).unwrap().minor(),
-        1200
-    );
+    assert_eq!(Money::parse_json("1200", Currency::JPY).unwrap().minor(), 1200);
+    assert_eq!(Money::parse_json("1200.00", Currency::JPY).unwrap().minor(), 1200);
     let yen = Money::parse_json("1200.5", Currency::JPY).unwrap_err();
     assert_eq!(yen.to_string(), "JPY has 0 decimal places");
-    assert_eq!(
-        Money::parse_json("1.234", Currency::KWD).unwrap().minor(),
-        1234
-    );
+    assert_eq!(Money::parse_json("1.234", Currency::KWD).unwrap().minor(), 1234);
 }
 
 #[test]
@@ -105,10 +75,7 @@ fn amounts_beyond_the_bound_are_refused_however_long() {
     assert_eq!(parse_usd("-100000000000.00"), Ok(usd(-MINOR_MAX)));
     assert_eq!(parse_usd("100000000000.01"), Err(AmountError::TooLarge));
     assert_eq!(parse_usd(&"9".repeat(10_000)), Err(AmountError::TooLarge));
-    assert_eq!(
-        Money::from_minor(i64::MIN, Currency::USD),
-        Err(MoneyError::Overflow)
-    );
+    assert_eq!(Money::from_minor(i64::MIN, Currency::USD), Err(MoneyError::Overflow));
 }
 
 #[test]
@@ -119,10 +86,7 @@ fn the_number_on_the_wire_has_the_fixed_scale_of_its_currency() {
     assert_eq!(json(usd(0)), "0.00");
     assert_eq!(json(usd(-5)), "-0.05");
     assert_eq!(json(parse_usd("-0.00").unwrap()), "0.00");
-    assert_eq!(
-        json(Money::from_minor(1200, Currency::JPY).unwrap()),
-        "1200"
-    );
+    assert_eq!(json(Money::from_minor(1200, Currency::JPY).unwrap()), "1200");
     assert_eq!(json(Money::from_minor(1, Currency::KWD).unwrap()), "0.001");
 }
 
@@ -139,14 +103,8 @@ fn journals_hold_integers_and_keep_the_bound() {
 fn arithmetic_refuses_overflow_and_mixed_currencies() {
     let most = usd(MINOR_MAX);
     assert_eq!(most.checked_add(usd(1)), Err(MoneyError::Overflow));
-    assert_eq!(
-        usd(-MINOR_MAX).checked_sub(usd(1)),
-        Err(MoneyError::Overflow)
-    );
-    assert_eq!(
-        most.times(Quantity::new(Quantity::MAX).unwrap()),
-        Err(MoneyError::Overflow)
-    );
+    assert_eq!(usd(-MINOR_MAX).checked_sub(usd(1)), Err(MoneyError::Overflow));
+    assert_eq!(most.times(Quantity::new(Quantity::MAX).unwrap()), Err(MoneyError::Overflow));
     assert_eq!(most.basis_points(u32::MAX), Err(MoneyError::Overflow));
     let euro = Money::zero(Currency::EUR);
     let mismatch = MoneyError::CurrencyMismatch(Currency::USD, Currency::EUR);
@@ -157,32 +115,17 @@ fn arithmetic_refuses_overflow_and_mixed_currencies() {
 
 #[test]
 fn basis_points_round_half_away_from_zero() {
-    for (minor, basis_points, expected) in [
-        (1000, 825, 83),
-        (-1000, 825, -83),
-        (10, 500, 1),
-        (-10, 500, -1),
-        (9, 500, 0),
-        (200, 10_000, 200),
-        (0, 1, 0),
-    ] {
-        assert_eq!(
-            usd(minor).basis_points(basis_points),
-            Ok(usd(expected)),
-            "{minor} {basis_points}"
-        );
+    for (minor, basis_points, expected) in
+        [(1000, 825, 83), (-1000, 825, -83), (10, 500, 1), (-10, 500, -1), (9, 500, 0), (200, 10_000, 200), (0, 1, 0)]
+    {
+        assert_eq!(usd(minor).basis_points(basis_points), Ok(usd(expected)), "{minor} {basis_points}");
     }
 }
 
 #[test]
 fn a_split_gives_the_rest_to_the_largest_remainders() {
     let parts = |amount: i64, weights: &[u64]| -> Vec<i64> {
-        usd(amount)
-            .split_by_weights(weights)
-            .unwrap()
-            .into_iter()
-            .map(Money::minor)
-            .collect()
+        usd(amount).split_by_weights(weights).unwrap().into_iter().map(Money::minor).collect()
     };
     assert_eq!(parts(100, &[1, 1, 1]), [34, 33, 33]);
     assert_eq!(parts(-100, &[1, 1, 1]), [-34, -33, -33]);
@@ -198,11 +141,7 @@ fn amount() -> impl Strategy<Value = i64> {
 }
 
 fn currency() -> impl Strategy<Value = Currency> {
-    prop_oneof![
-        Just(Currency::USD),
-        Just(Currency::JPY),
-        Just(Currency::KWD)
-    ]
+    prop_oneof![Just(Currency::USD), Just(Currency::JPY), Just(Currency::KWD)]
 }
 
 proptest! {

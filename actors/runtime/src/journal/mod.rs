@@ -306,8 +306,7 @@ pub trait Journal: Send + Sync + 'static {
     fn events(&self, stream: Arc<str>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>>;
 
     /// The events after `position` in the order of commits, at most `limit`.
-    fn read_after(&self, position: Position, limit: usize)
-    -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>>;
+    fn read_after(&self, position: Position, limit: usize) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>>;
 
     /// The position of the newest commit; it wakes relays and projections.
     fn committed(&self) -> watch::Receiver<Position>;
@@ -319,7 +318,11 @@ pub trait Journal: Send + Sync + 'static {
     fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>>;
 
     /// Records, after everything queued before it, that a subscription's effects up to `position` are durable here.
-    fn store_position(&self, subscription: Arc<str>, position: Position) -> BoxFuture<'static, Result<(), JournalError>>;
+    fn store_position(
+        &self,
+        subscription: Arc<str>,
+        position: Position,
+    ) -> BoxFuture<'static, Result<(), JournalError>>;
 
     /// False once the journal has failed or closed.
     fn is_open(&self) -> bool;

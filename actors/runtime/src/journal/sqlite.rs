@@ -227,16 +227,10 @@ impl Journal for SqliteJournal {
     }
 
     fn events(&self, stream: Arc<str>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
-        self.read(move |connection| {
-            events_of(connection, &stream, 0, i64::MAX.unsigned_abs()).map_err(query_error)
-        })
+        self.read(move |connection| events_of(connection, &stream, 0, i64::MAX.unsigned_abs()).map_err(query_error))
     }
 
-    fn read_after(
-        &self,
-        position: Position,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
+    fn read_after(&self, position: Position, limit: usize) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
         self.read(move |connection| {
             let mut statement = connection
                 .prepare_cached(
@@ -334,12 +328,8 @@ async fn settle_in_order(mut batches: mpsc::UnboundedReceiver<Vec<Settled>>) {
 
 fn take_lock(directory: &Path) -> Result<File, OpenError> {
     let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(directory.join("lock"))
-        .map_err(unwritable)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(directory.join("lock")).map_err(unwritable)?;
     let give_up_at = Instant::now() + LOCK_WAIT_MAX;
     loop {
         match file.try_lock() {
@@ -354,9 +344,7 @@ fn take_lock(directory: &Path) -> Result<File, OpenError> {
 fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenError> {
     let database = |cause| OpenError::Database { file: file.to_owned(), cause };
     let not_durable = |setting| OpenError::NotDurable { setting, file: file.to_owned() };
-    let mode: String = connection
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .map_err(database)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(database)?;
     if mode != "wal" {
         return Err(not_durable("journal_mode=WAL"));
     }
@@ -366,9 +354,7 @@ fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenError> {
              PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;",
         )
         .map_err(database)?;
-    let synchronous: i64 = connection
-        .query_row("PRAGMA synchronous", [], |row| row.get(0))
-        .map_err(database)?;
+    let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).map_err(database)?;
     if synchronous < 2 {
         return Err(not_durable("synchronous=FULL"));
     }
@@ -376,8 +362,7 @@ fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenError> {
 }
 
 fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
-    let reader =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     reader.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 268435456;")?;
     reader.busy_timeout(Duration::from_secs(1))?;
     reader.set_prepared_statement_cache_capacity(STATEMENTS_MAX);

@@ -221,7 +221,10 @@ enum Turn {
 }
 
 enum Written {
-    All { newest: Option<Position>, rows: usize },
+    All {
+        newest: Option<Position>,
+        rows: usize,
+    },
     /// One more request was refused: roll back and do the others again.
     Stopped,
 }

@@ -160,7 +160,11 @@ impl Actor for Supervisor {
     type Arguments = (SupervisorSpec, Roster);
 
     /// Starts the children in order: a supervisor of which one child cannot start does not start.
-    async fn pre_start(&self, myself: ActorRef<Self::Msg>, (spec, roster): Self::Arguments) -> Result<SupervisorState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        (spec, roster): Self::Arguments,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
         let mut state = SupervisorState {
             intensity: spec.intensity,
             backoff: spec.backoff,
@@ -174,7 +178,13 @@ impl Actor for Supervisor {
             match (spec.start)(myself.get_cell()).await {
                 Ok(cell) => {
                     state.roster.started(&path);
-                    state.children.push(Child { spec, path, cell: Some(cell), started_at: Instant::now(), failures_in_a_row: 0 });
+                    state.children.push(Child {
+                        spec,
+                        path,
+                        cell: Some(cell),
+                        started_at: Instant::now(),
+                        failures_in_a_row: 0,
+                    });
                 }
                 Err(error) => {
                     state.stop_children().await;
@@ -190,7 +200,12 @@ impl Actor for Supervisor {
         Ok(())
     }
 
-    async fn handle(&self, myself: ActorRef<Self::Msg>, message: Self::Msg, state: &mut SupervisorState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMessage::StartAgain { index } => state.start_again(&myself, index).await,
             SupervisorMessage::KillChild { name } => {
@@ -203,7 +218,12 @@ impl Actor for Supervisor {
         }
     }
 
-    async fn handle_supervisor_evt(&self, myself: ActorRef<Self::Msg>, event: SupervisionEvent, state: &mut SupervisorState) -> Result<(), ActorProcessingErr> {
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
         match exit_of(&event) {
             Some((who, exit)) => state.child_ended(&myself, who, &exit),
             None => Ok(()),
@@ -212,7 +232,12 @@ impl Actor for Supervisor {
 }
 
 impl SupervisorState {
-    fn child_ended(&mut self, myself: &ActorRef<SupervisorMessage>, who: ActorId, exit: &Exit) -> Result<(), ActorProcessingErr> {
+    fn child_ended(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        who: ActorId,
+        exit: &Exit,
+    ) -> Result<(), ActorProcessingErr> {
         let of_this_actor = |child: &Child| child.cell.as_ref().is_some_and(|cell| cell.get_id() == who);
         // An end of somebody who is no longer ours, such as a former incarnation, asks for nothing.
         let Some(index) = self.children.iter().position(of_this_actor) else { return Ok(()) };
@@ -236,7 +261,12 @@ impl SupervisorState {
         }
     }
 
-    fn schedule(&mut self, myself: &ActorRef<SupervisorMessage>, index: usize, reason: &str) -> Result<(), ActorProcessingErr> {
+    fn schedule(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        index: usize,
+        reason: &str,
+    ) -> Result<(), ActorProcessingErr> {
         let child = &mut self.children[index];
         self.roster.ended(&child.path, ChildState::Restarting, Some(reason));
         if !self.restarts.note(&self.intensity, Instant::now()) {
@@ -250,7 +280,11 @@ impl SupervisorState {
         Ok(())
     }
 
-    async fn start_again(&mut self, myself: &ActorRef<SupervisorMessage>, index: usize) -> Result<(), ActorProcessingErr> {
+    async fn start_again(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        index: usize,
+    ) -> Result<(), ActorProcessingErr> {
         let Some(child) = self.children.get_mut(index).filter(|child| child.cell.is_none()) else { return Ok(()) };
         match (child.spec.start)(myself.get_cell()).await {
             Ok(cell) => {

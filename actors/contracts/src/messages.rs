@@ -1,0 +1,317 @@
+//! Everything that one service says to another: events (what happened) and commands (what is to be done), with the topic
+//! and the key that each travels under.
+//!
+//! Order is kept per key. Messages are given at least once: whoever takes one in derives its command's id from the
+//! envelope's id, so that a repeat has no effect. No password, card number, token or e-mail address is in any of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Currency, EventId, OrderId, PaymentId, ProductId, Quantity, RefundId, ReservationId, Service, SessionId, Sku,
+    Timestamp, UserId,
+};
+
+/// Where a message travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Keyed by order.
+    OrderEvents,
+    /// Keyed by order.
+    PaymentEvents,
+    /// Keyed by SKU.
+    InventoryEvents,
+    /// Keyed by product.
+    ProductEvents,
+    /// Keyed by user.
+    UserEvents,
+    /// Keyed by SKU; read by the product service.
+    InventoryCommands,
+    /// Keyed by order; read by the payment service.
+    PaymentCommands,
+}
+
+impl Topic {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OrderEvents => "order-events",
+            Self::PaymentEvents => "payment-events",
+            Self::InventoryEvents => "inventory-events",
+            Self::ProductEvents => "product-events",
+            Self::UserEvents => "user-events",
+            Self::InventoryCommands => "inventory-commands",
+            Self::PaymentCommands => "payment-commands",
+        }
+    }
+}
+
+/// One line of an order as the world sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderedLine {
+    /// What is sold.
+    pub sku: Sku,
+    /// As which product.
+    pub product_id: ProductId,
+    /// Its name at the time of the order.
+    pub name: String,
+    /// How many.
+    pub quantity: Quantity,
+    /// The price of one, in minor units.
+    pub unit_price_minor: i64,
+    /// The price of all, in minor units.
+    pub line_total_minor: i64,
+}
+
+/// A message. The variant is its type; amounts are integers in minor units.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+#[allow(missing_docs, reason = "the fields are named by the event catalogue, one to one")]
+pub enum Message {
+    // order-events
+    #[serde(rename = "order.created")]
+    OrderCreated {
+        order_id: OrderId,
+        user_id: UserId,
+        items: Vec<OrderedLine>,
+        subtotal_minor: i64,
+        discount_minor: i64,
+        tax_minor: i64,
+        shipping_minor: i64,
+        total_minor: i64,
+        currency: Currency,
+        reservation_id: ReservationId,
+        expires_at: Timestamp,
+    },
+    #[serde(rename = "order.updated")]
+    OrderUpdated { order_id: OrderId, from: String, to: String, reason: Option<String>, version: u64 },
+    #[serde(rename = "order.paid")]
+    OrderPaid { order_id: OrderId, payment_id: PaymentId, amount_minor: i64, currency: Currency },
+    #[serde(rename = "order.cancelled")]
+    OrderCancelled { order_id: OrderId, reason: String, refund_required: bool },
+
+    // inventory-commands
+    /// Hold `quantity` for an order, or say that it is not there.
+    #[serde(rename = "inventory.reserve")]
+    ReserveStock {
+        sku: Sku,
+        reservation_id: ReservationId,
+        order_id: OrderId,
+        quantity: Quantity,
+        expires_at: Timestamp,
+    },
+    /// What is held is sold.
+    #[serde(rename = "inventory.commit")]
+    CommitStock { sku: Sku, reservation_id: ReservationId, order_id: OrderId },
+    /// What is held, or sold, is free again. Releasing what is not held does nothing.
+    #[serde(rename = "inventory.release")]
+    ReleaseStock { sku: Sku, reservation_id: ReservationId, order_id: OrderId, reason: String },
+    /// The first units of a new product.
+    #[serde(rename = "inventory.receive")]
+    ReceiveStock { sku: Sku, product_id: ProductId, quantity: u32, reason: String },
+
+    // inventory-events
+    #[serde(rename = "inventory.reserved")]
+    StockReserved {
+        reservation_id: ReservationId,
+        order_id: OrderId,
+        sku: Sku,
+        quantity: Quantity,
+        available_after: i64,
+        expires_at: Timestamp,
+    },
+    #[serde(rename = "inventory.reservation_rejected")]
+    StockRejected { reservation_id: ReservationId, order_id: OrderId, sku: Sku, requested: Quantity, available: i64 },
+    #[serde(rename = "inventory.committed")]
+    StockCommitted { reservation_id: ReservationId, order_id: OrderId, sku: Sku, quantity: Quantity },
+    #[serde(rename = "inventory.released")]
+    StockReleased { reservation_id: ReservationId, order_id: OrderId, sku: Sku, quantity: Quantity, reason: String },
+    #[serde(rename = "inventory.adjusted")]
+    StockAdjusted { sku: Sku, delta: i64, on_hand_after: i64, reason: String, reference: Option<String> },
+
+    // payment-commands
+    /// The order stands and awaits this payment: charge it.
+    #[serde(rename = "payment.approve")]
+    ApprovePayment { payment_id: PaymentId, order_id: OrderId },
+    /// The order does not take this payment: do not charge.
+    #[serde(rename = "payment.reject")]
+    RejectPayment { payment_id: PaymentId, order_id: OrderId, reason: String },
+    /// From the payment service to itself: ask the provider.
+    #[serde(rename = "payment.execute_charge")]
+    ExecuteCharge { payment_id: PaymentId, order_id: OrderId },
+    /// Give this much back.
+    #[serde(rename = "payment.refund")]
+    RefundPayment { payment_id: PaymentId, order_id: OrderId, refund_id: RefundId, amount_minor: i64, reason: String },
+    /// From the payment service to itself: ask the provider.
+    #[serde(rename = "payment.execute_refund")]
+    ExecuteRefund { payment_id: PaymentId, order_id: OrderId, refund_id: RefundId },
+
+    // payment-events
+    /// A buyer wants to pay; nothing is charged before the order has agreed.
+    #[serde(rename = "payment.requested")]
+    PaymentRequested { payment_id: PaymentId, order_id: OrderId, amount_minor: i64, currency: Currency },
+    #[serde(rename = "payment.requires_action")]
+    PaymentRequiresAction {
+        payment_id: PaymentId,
+        order_id: OrderId,
+        amount_minor: i64,
+        currency: Currency,
+        provider: String,
+    },
+    #[serde(rename = "payment.succeeded")]
+    PaymentSucceeded {
+        payment_id: PaymentId,
+        order_id: OrderId,
+        amount_minor: i64,
+        currency: Currency,
+        provider: String,
+        provider_ref: String,
+        captured_at: Timestamp,
+    },
+    #[serde(rename = "payment.failed")]
+    PaymentFailed { payment_id: PaymentId, order_id: OrderId, decline_code: String, retryable: bool, attempt: u32 },
+    #[serde(rename = "payment.refunded")]
+    PaymentRefunded {
+        payment_id: PaymentId,
+        order_id: OrderId,
+        refund_id: RefundId,
+        amount_minor: i64,
+        refunded_total_minor: i64,
+        reason: String,
+    },
+
+    // product-events
+    #[serde(rename = "product.created")]
+    ProductCreated { product_id: ProductId, version: u64, price_minor: i64, currency: Currency },
+
+    // user-events
+    #[serde(rename = "user.registered")]
+    UserRegistered { user_id: UserId },
+    #[serde(rename = "user.logged_in")]
+    UserLoggedIn { user_id: UserId, session_id: SessionId },
+}
+
+impl Message {
+    /// Where it travels.
+    #[must_use]
+    pub const fn topic(&self) -> Topic {
+        match self {
+            Self::OrderCreated { .. }
+            | Self::OrderUpdated { .. }
+            | Self::OrderPaid { .. }
+            | Self::OrderCancelled { .. } => Topic::OrderEvents,
+            Self::ReserveStock { .. }
+            | Self::CommitStock { .. }
+            | Self::ReleaseStock { .. }
+            | Self::ReceiveStock { .. } => Topic::InventoryCommands,
+            Self::StockReserved { .. }
+            | Self::StockRejected { .. }
+            | Self::StockCommitted { .. }
+            | Self::StockReleased { .. }
+            | Self::StockAdjusted { .. } => Topic::InventoryEvents,
+            Self::ApprovePayment { .. }
+            | Self::RejectPayment { .. }
+            | Self::ExecuteCharge { .. }
+            | Self::RefundPayment { .. }
+            | Self::ExecuteRefund { .. } => Topic::PaymentCommands,
+            Self::PaymentRequested { .. }
+            | Self::PaymentRequiresAction { .. }
+            | Self::PaymentSucceeded { .. }
+            | Self::PaymentFailed { .. }
+            | Self::PaymentRefunded { .. } => Topic::PaymentEvents,
+            Self::ProductCreated { .. } => Topic::ProductEvents,
+            Self::UserRegistered { .. } | Self::UserLoggedIn { .. } => Topic::UserEvents,
+        }
+    }
+
+    /// What it is about, and so its key: messages of one key keep their order.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::OrderCreated { order_id, .. }
+            | Self::OrderUpdated { order_id, .. }
+            | Self::OrderPaid { order_id, .. }
+            | Self::OrderCancelled { order_id, .. }
+            | Self::ApprovePayment { order_id, .. }
+            | Self::RejectPayment { order_id, .. }
+            | Self::ExecuteCharge { order_id, .. }
+            | Self::RefundPayment { order_id, .. }
+            | Self::ExecuteRefund { order_id, .. }
+            | Self::PaymentRequested { order_id, .. }
+            | Self::PaymentRequiresAction { order_id, .. }
+            | Self::PaymentSucceeded { order_id, .. }
+            | Self::PaymentFailed { order_id, .. }
+            | Self::PaymentRefunded { order_id, .. } => order_id.as_str(),
+            Self::ReserveStock { sku, .. }
+            | Self::CommitStock { sku, .. }
+            | Self::ReleaseStock { sku, .. }
+            | Self::ReceiveStock { sku, .. }
+            | Self::StockReserved { sku, .. }
+            | Self::StockRejected { sku, .. }
+            | Self::StockCommitted { sku, .. }
+            | Self::StockReleased { sku, .. }
+            | Self::StockAdjusted { sku, .. } => sku.as_str(),
+            Self::ProductCreated { product_id, .. } => product_id.as_str(),
+            Self::UserRegistered { user_id } | Self::UserLoggedIn { user_id, .. } => user_id.as_str(),
+        }
+    }
+}
+
+/// A message and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The same for every time this message is given.
+    pub id: EventId,
+    /// Who says it.
+    pub source: Service,
+    /// What it is about; the key.
+    pub subject: String,
+    /// When it happened.
+    pub time: Timestamp,
+    /// The version of the stream it comes from.
+    pub seq: u64,
+    /// The version of the payload.
+    pub schema: u32,
+    /// The request that began it all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// The message that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
+    /// On whose behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// What it says: `type` and `data`.
+    #[serde(flatten)]
+    pub message: Message,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_reads_as_the_event_catalogue_says() {
+        let order_id = OrderId::parse("ord_1").unwrap();
+        let message =
+            Message::OrderUpdated { order_id, from: "pending".into(), to: "paid".into(), reason: None, version: 3 };
+        let envelope = Envelope {
+            id: EventId::parse("evt_1").unwrap(),
+            source: Service::Order,
+            subject: message.subject().to_owned(),
+            time: Timestamp::from_seconds(0),
+            seq: 3,
+            schema: 1,
+            correlation_id: Some("req_1".into()),
+            causation_id: None,
+            actor: None,
+            message,
+        };
+        let json = serde_json::to_value(&envelope).unwrap();
+        assert_eq!(json["type"], "order.updated");
+        assert_eq!(json["source"], "order-service");
+        assert_eq!(json["subject"], "ord_1");
+        assert_eq!(json["data"]["to"], "paid");
+        assert_eq!(serde_json::from_value::<Envelope>(json).unwrap(), envelope);
+    }
+}
