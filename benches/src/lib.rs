@@ -1,1 +1,27 @@
-//! Placeholder.
+//! What the benches measure, and what they measure it against.
+//!
+//! Each measurement is a plain function that sets its own stage, runs once and gives the time of the part that counts; its
+//! control stands beside it and does the same work without us. The criterion benches and the `ratios` program call the
+//! same functions, so both speak of the same thing.
+//!
+//! # Layout
+//!
+//! - [`stock`]: the entity that is asked, and the commands that it is asked to do.
+//! - [`durable`]: durable commands through `Entities::ask`; [`bare_sqlite`]: the same rows without actors.
+//! - [`messages`]: tell and ask through shard and entity without a disk; [`raw_ractor`]: the same without us.
+//! - [`forgetful_journal`]: the journal behind [`messages`]: it stores nothing.
+//! - [`bench_directory`]: where the databases go.
+
+pub mod bare_sqlite;
+pub mod bench_directory;
+pub mod durable;
+pub mod forgetful_journal;
+pub mod messages;
+pub mod raw_ractor;
+pub mod stock;
+
+/// Every n-th measurement's rate: how many were done in how long.
+#[must_use]
+pub fn per_second(count: u64, took: std::time::Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}

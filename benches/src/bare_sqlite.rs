@@ -1,0 +1,122 @@
+//! The control of [`crate::durable`]: the same rows into the same database by one thread that does nothing else.
+//!
+//! The schema is made by the runtime's own journal; pragmas, statements, payloads, ids and checkpoints are its writer's.
+//! Everything is built before the clock starts: no queue, no actor, no reply, no JSON. It is the most that this disk and
+//! this SQLite give, and nobody who answers callers reaches it.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+use runtime::{
+    Entity, Journal,
+    entity::EventPayload,
+    journal::sqlite::{SqliteJournal, SqliteOptions},
+};
+use tokio::runtime::Runtime;
+
+use crate::{
+    bench_directory::BenchDirectory,
+    durable::Load,
+    stock::{AT_MS, Stock, command, command_id, keys},
+};
+
+/// The most that the runtime's writer puts into one transaction: with less in a batch, the control would be weaker.
+pub const BATCH_COMMANDS_MAX: usize = 4_096;
+/// The runtime's writer checkpoints after that many rows; a command without views is two.
+const CHECKPOINT_ROWS: usize = 20_000;
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
+                       PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;";
+const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
+                            causation_id, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const INSERT_COMMAND: &str =
+    "INSERT INTO commands (stream, command_id, first_version, event_count, refusal) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+/// The rows of one command.
+struct Written {
+    stream: String,
+    version: i64,
+    event_type: &'static str,
+    payload: String,
+    command_id: [u8; 16],
+}
+
+/// How long `load`'s rows take in transactions of `batch_commands` commands (1: a commit for each), on a new database.
+///
+/// # Panics
+/// When SQLite refuses: then there is nothing to measure.
+#[must_use]
+pub fn inserts(load: Load, batch_commands: usize) -> Duration {
+    let directory = BenchDirectory::new();
+    make_schema(&directory);
+    let connection = Connection::open(directory.path().join("journal.db")).expect("the database opens");
+    connection.execute_batch(PRAGMAS).expect("SQLite takes the pragmas");
+
+    let rows = rows(load);
+    let (awake, timed) = rows.split_at(load.keys);
+    write(&connection, awake, BATCH_COMMANDS_MAX).expect("the rows are written");
+    let started = Instant::now();
+    write(&connection, timed, batch_commands).expect("the rows are written");
+    started.elapsed()
+}
+
+fn make_schema(directory: &BenchDirectory) {
+    let tokio = Runtime::new().expect("tokio starts");
+    tokio.block_on(async {
+        let options = SqliteOptions { directory: directory.path().to_owned(), views: "" };
+        SqliteJournal::open(&options).expect("the journal opens").close().await;
+    });
+}
+
+/// What the entities would write: the keys' first commands, then the timed ones.
+fn rows(load: Load) -> Vec<Written> {
+    let streams: Vec<_> = keys(load.keys).iter().map(|key| format!("{}/{key}", Stock::KIND)).collect();
+    let mut states: Vec<_> = (0..load.keys).map(|_| (<Stock as Entity>::State::default(), 0)).collect();
+    (0..load.keys as u64 + load.commands)
+        .map(|number| {
+            let index = (number % load.keys as u64) as usize;
+            let (state, version) = &mut states[index];
+            let events = Stock::decide(state, command(number)).expect("nothing is refused");
+            Stock::evolve(state, &events[0]);
+            *version += 1;
+            Written {
+                stream: streams[index].clone(),
+                version: *version,
+                event_type: events[0].event_type(),
+                payload: serde_json::to_string(&events[0]).expect("events are JSON"),
+                command_id: *command_id(number).as_bytes(),
+            }
+        })
+        .collect()
+}
+
+fn write(connection: &Connection, rows: &[Written], batch_commands: usize) -> rusqlite::Result<()> {
+    let mut insert_event = connection.prepare(INSERT_EVENT)?;
+    let mut insert_command = connection.prepare(INSERT_COMMAND)?;
+    let mut begin = connection.prepare("BEGIN IMMEDIATE")?;
+    let mut commit = connection.prepare("COMMIT")?;
+    let mut rows_since_checkpoint = 0;
+    for batch in rows.chunks(batch_commands) {
+        begin.execute([])?;
+        for row in batch {
+            insert_event.execute(params![
+                row.stream,
+                row.version,
+                row.event_type,
+                Stock::SCHEMA,
+                row.payload,
+                AT_MS,
+                None::<&str>,
+                None::<&str>,
+                None::<&str>,
+            ])?;
+            insert_command.execute(params![row.stream, row.command_id, row.version, 1, None::<&str>])?;
+        }
+        commit.execute([])?;
+        rows_since_checkpoint += 2 * batch.len();
+        if rows_since_checkpoint >= CHECKPOINT_ROWS {
+            rows_since_checkpoint = 0;
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! What shard and entity cost beside a bare actor: messages without a disk, on the [`ForgetfulJournal`].
+//!
+//! A command does much more than a message: it takes a permit, has a deadline, is routed, checked against the ids already
+//! seen, decided, evolved, written as JSON and answered with its events. This says how much more.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use tokio::runtime::Runtime;
+
+use crate::{
+    durable::start,
+    forgetful_journal::ForgetfulJournal,
+    stock::{Stock, command, keys, meta},
+};
+
+/// How many tells are on their way before their answers are looked at: below the permits of one shard.
+const TOLD_AT_ONCE_MAX: u64 = 8_192;
+
+/// How long `messages` take over `keys` entities when nobody waits for the single one.
+///
+/// # Panics
+/// When a command is not accepted.
+#[must_use]
+pub fn tells(keys: usize, messages: u64) -> Duration {
+    measure(keys, move |entities, keys| async move {
+        let started = Instant::now();
+        for first in (0..messages).step_by(TOLD_AT_ONCE_MAX as usize) {
+            let told = (first..messages.min(first + TOLD_AT_ONCE_MAX))
+                .map(|number| entities.ask(pick(&keys, number), command(number), meta(number)));
+            for answer in join_all(told).await {
+                answer.expect("every command is accepted");
+            }
+        }
+        started.elapsed()
+    })
+}
+
+/// How long `messages` take over `keys` entities when each waits for the answer to the one before.
+///
+/// # Panics
+/// When a command is not accepted.
+#[must_use]
+pub fn asks(keys: usize, messages: u64) -> Duration {
+    measure(keys, move |entities, keys| async move {
+        let started = Instant::now();
+        for number in 0..messages {
+            entities.ask(pick(&keys, number), command(number), meta(number)).await.expect("every command is accepted");
+        }
+        started.elapsed()
+    })
+}
+
+fn pick(keys: &[Arc<str>], number: u64) -> Arc<str> {
+    Arc::clone(&keys[(number % keys.len() as u64) as usize])
+}
+
+/// The entities are awake before `run` starts. It runs on a worker thread, as whoever asks does.
+fn measure<F>(
+    key_count: usize,
+    run: impl FnOnce(runtime::Entities<Stock>, Vec<Arc<str>>) -> F + Send + 'static,
+) -> Duration
+where
+    F: Future<Output = Duration> + Send + 'static,
+{
+    let tokio = Runtime::new().expect("tokio starts");
+    tokio.block_on(async {
+        let (entities, supervisor) = start(ForgetfulJournal::new()).await;
+        let keys = keys(key_count);
+        for (number, key) in (u64::MAX / 2..).zip(&keys) {
+            entities.ask(Arc::clone(key), command(number), meta(number)).await.expect("every command is accepted");
+        }
+        let took = tokio::spawn(run(entities, keys)).await.expect("the asker does not panic");
+        supervisor.stop_and_wait(None, None).await.expect("the tree stops");
+        took
+    })
+}
