@@ -5,6 +5,7 @@
 //! envelope's id, so that a repeat has no effect. No password, card number, token or e-mail address is in any of them.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
     Currency, EventId, OrderId, PaymentId, ProductId, Quantity, RefundId, ReservationId, Service, SessionId, Sku,
@@ -284,6 +285,19 @@ pub struct Envelope {
     /// What it says: `type` and `data`.
     #[serde(flatten)]
     pub message: Message,
+}
+
+/// The id of the `index`-th message that the event `version` of `stream` gives rise to: the same however often the journal
+/// is read. It is sorted by `time` like every other id; its other 80 bits are the first of the SHA-256 of where it comes
+/// from.
+#[must_use]
+pub fn event_id(service: Service, stream: &str, version: u64, index: usize, time: Timestamp) -> EventId {
+    let origin = format!("{}\n{stream}\n{version}\n{index}", service.name());
+    let digest = Sha256::digest(origin.as_bytes());
+    let mut low = [0; 16];
+    low[6..].copy_from_slice(&digest[..10]);
+    let millis = u128::from(time.as_millis().unsigned_abs());
+    EventId::from_ulid((millis << 80) | u128::from_be_bytes(low))
 }
 
 #[cfg(test)]

@@ -108,6 +108,45 @@ impl CommandMeta {
     }
 }
 
+/// The request within which commands are asked: shared by all of its steps.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// The request's id.
+    pub correlation_id: Arc<str>,
+    /// When it came in, in milliseconds since the Unix epoch: the time of everything done for it.
+    pub at_ms: i64,
+    /// Until when its caller waits.
+    pub deadline: Instant,
+    /// On whose behalf, once that is known.
+    pub actor: Option<Arc<str>>,
+}
+
+impl RequestContext {
+    /// A request that came in now, with `patience` until its deadline.
+    #[must_use]
+    pub fn new(correlation_id: impl Into<Arc<str>>, patience: Duration) -> Self {
+        Self {
+            correlation_id: correlation_id.into(),
+            at_ms: now_ms(),
+            deadline: Instant::now() + patience,
+            actor: None,
+        }
+    }
+
+    /// What a command of this request carries.
+    #[must_use]
+    pub fn command(&self, command_id: CommandId) -> CommandMeta {
+        CommandMeta {
+            command_id,
+            at_ms: self.at_ms,
+            deadline: self.deadline,
+            correlation_id: Some(Arc::clone(&self.correlation_id)),
+            causation_id: None,
+            actor: self.actor.clone(),
+        }
+    }
+}
+
 /// Milliseconds since the Unix epoch, from the system's clock.
 #[must_use]
 pub fn now_ms() -> i64 {

@@ -38,7 +38,7 @@ mod snapshot;
 pub mod supervision;
 
 pub use admission::Gate;
-pub use command::{CommandId, CommandMeta};
+pub use command::{CommandId, CommandMeta, RequestContext};
 pub use current::{Current, Down};
 pub use entities::{Accepted, AskError, Entities, EntitiesConfig};
 pub use entity::{Entity, EntityId};
