@@ -1,0 +1,11 @@
+//! Between message topics and actors.
+//!
+//! It knows neither what the messages mean nor who sends them: it is for anyone who has [`ractor`] actors and topics.
+//!
+//! # Layout
+//!
+//! - [`health`]: pings, pongs and who is healthy, in one process or over Kafka.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod health;
