@@ -1,0 +1,215 @@
+//! A request as handlers see it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use contracts::RequestId;
+use http_body_util::combinators::UnsyncBoxBody;
+use warp::http::{HeaderMap, HeaderValue, Method};
+use warp::path::FullPath;
+
+use crate::error::ApiError;
+use crate::query::Query;
+
+/// The header that names a request, in both directions.
+pub const REQUEST_ID_HEADER: &str = "x-request-id";
+
+/// Longest request id taken from a client, in characters; a longer one is replaced.
+pub const REQUEST_ID_LEN_MAX: usize = 128;
+
+/// The name of a request: the client's own `X-Request-Id` or a fresh `req_…`. It goes back in the header,
+/// into error bodies, into the log and, as correlation id, into what the request causes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CorrelationId(Arc<str>);
+
+impl CorrelationId {
+    /// A fresh `req_…`.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(RequestId::generate().as_str().into())
+    }
+
+    /// Takes 1..=[`REQUEST_ID_LEN_MAX`] visible ASCII characters, nothing else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_sane =
+            (1..=REQUEST_ID_LEN_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_sane.then(|| Self(text.into()))
+    }
+
+    /// The client's id when it is sane, otherwise a fresh one.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        headers
+            .get(REQUEST_ID_HEADER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(Self::parse)
+            .unwrap_or_else(Self::generate)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text as a header value.
+    #[must_use]
+    pub fn header_value(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).expect("the constructors admit visible ASCII only")
+    }
+}
+
+impl fmt::Display for CorrelationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for CorrelationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the accept loop knows about a request before any route does; travels as a request extension.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The request's name.
+    pub request_id: CorrelationId,
+    /// Who is at the other end of the connection; `None` only for requests that came over no socket.
+    pub peer: Option<IpAddr>,
+}
+
+/// The path of a request; cloning copies a pointer.
+#[derive(Debug, Clone)]
+pub struct Path(Arc<str>);
+
+impl Path {
+    /// The whole path, as it came.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The segments, as they came (`/api/v1/orders/ord_1` → `api v1 orders ord_1`). One slash at the end is
+    /// forgiven. Percent escapes are kept: no route and no id of ours needs one.
+    #[must_use]
+    pub fn segments(&self) -> Vec<&str> {
+        let inner = self.0.strip_prefix('/').unwrap_or(&self.0);
+        let inner = inner.strip_suffix('/').unwrap_or(inner);
+        if inner.is_empty() { Vec::new() } else { inner.split('/').collect() }
+    }
+}
+
+impl From<&FullPath> for Path {
+    fn from(path: &FullPath) -> Self {
+        Self(path.as_str().into())
+    }
+}
+
+/// A request: the head is read, the body is a stream that [`crate::body`] reads with a limit.
+#[derive(Debug)]
+pub struct Request {
+    pub(crate) method: Method,
+    pub(crate) path: Path,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: UnsyncBoxBody<Bytes, warp::Error>,
+    pub(crate) arrival: Arrival,
+}
+
+impl Request {
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The method as routes are written: `HEAD` is served by the route of `GET`, the connection drops the
+    /// body.
+    #[must_use]
+    pub fn routed_method(&self) -> Method {
+        if self.method == Method::HEAD { Method::GET } else { self.method.clone() }
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The query parameters.
+    ///
+    /// # Errors
+    /// 400 when they cannot be decoded, repeat or are too many.
+    pub fn query(&self) -> Result<Query, ApiError> {
+        Query::parse(&self.query)
+    }
+
+    /// The query as it came, without `?`; empty when there is none.
+    #[must_use]
+    pub fn raw_query(&self) -> &str {
+        &self.query
+    }
+
+    /// The headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The one value of a header, when it is there once and is visible ASCII or blanks.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        }
+    }
+
+    /// The request's name.
+    #[must_use]
+    pub fn request_id(&self) -> &CorrelationId {
+        &self.arrival.request_id
+    }
+
+    /// The address at the other end of the connection. No `X-Forwarded-For`: anyone can write one.
+    #[must_use]
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.arrival.peer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sane_client_ids_are_kept_and_others_replaced() {
+        let of = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID_HEADER, HeaderValue::from_bytes(value).unwrap());
+            CorrelationId::of(&headers)
+        };
+        assert_eq!(of(b"my-request/7").as_str(), "my-request/7");
+        assert_eq!(of("x".repeat(128).as_bytes()).as_str(), "x".repeat(128));
+        for value in [&b""[..], b"two words", "é".as_bytes(), "x".repeat(129).as_bytes()] {
+            assert!(of(value).as_str().starts_with("req_"), "{value:?}");
+        }
+        assert!(CorrelationId::of(&HeaderMap::new()).as_str().starts_with("req_"));
+    }
+
+    #[test]
+    fn segments_are_whole_and_one_final_slash_is_forgiven() {
+        let segments = |path: &str| Path(path.into()).segments().into_iter().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(segments("/"), [""; 0]);
+        assert_eq!(segments("/api/v1/orders"), ["api", "v1", "orders"]);
+        assert_eq!(segments("/api/v1/orders/"), ["api", "v1", "orders"]);
+        assert_eq!(segments("/api//orders//"), ["api", "", "orders", ""]);
+        assert_eq!(segments("//"), [""; 0]);
+    }
+}
