@@ -1,0 +1,34 @@
+//! The HTTP edge: every byte that comes from or goes to a browser, a shop or a script.
+//!
+//! # Layout
+//!
+//! From the socket inwards:
+//!
+//! - [`server`]: the accept loop: connection cap, header timeout, request timeout, panics, graceful stop
+//! - [`routing`]: warp path groups and the [`route!`] table
+//! - [`request`], [`query`], [`body`], [`fields`]: what came in, limited and checked
+//! - [`auth`]: who is asking, and may they
+//! - [`rate_limit`], [`idempotency`]: too often, and again
+//! - [`reply`], [`json`]: what goes out
+//! - [`error`]: every refusal, its status and its shape
+//!
+//! It owns no business rule and no state that must survive a restart. Handlers turn a [`Request`] into a
+//! command of a service and its reply into a [`Response`].
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod auth;
+pub mod body;
+pub mod error;
+pub mod fields;
+pub mod idempotency;
+pub mod json;
+pub mod query;
+pub mod rate_limit;
+pub mod reply;
+pub mod request;
+pub mod routing;
+pub mod server;
+
+pub use error::ApiError;
+pub use reply::Response;
+pub use request::Request;
