@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The order service: orders and the checkout saga.
+//!
+//! # Layout
+//!
+//! - [`order`]: the entity: what an order is, may become, and refuses
+//! - [`outbox`]: which messages an order's events give rise to
+//! - [`inbox`]: which commands other services' messages give rise to
+//! - [`expiry`]: the clock of unpaid orders
+//! - [`service`]: the use cases, and the tree
+//!
+//! # The saga
+//!
+//! ```text
+//! Submitted ─► reserve (each SKU) ─► all held: Created (pending) ─► PaymentStarted ─► approve ─► Paid ─► commit stock
+//!                                └─► one is not: Rejected, the others are released        └─► PaymentFailed (pending)
+//! ```
+//!
+//! Every arrow is an event in a journal and a message made from it; every answer comes back as a message and is decided
+//! by the order. There is no coordinator to lose: a crash at any instruction is resumed by the journals' readers. The
+//! order and its reservation exist before any money moves; money that comes for an order that does not want it any more is
+//! given back.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod expiry;
+pub mod inbox;
+pub mod order;
+pub mod outbox;
+pub mod service;
+mod views;
+
+pub use order::{Address, Draft, Order, OrderEntity, OrderStatus, Shortfall};
+pub use service::{OrderError, OrderPage, OrderService, OrderTotals, VIEWS};

@@ -83,6 +83,7 @@ pub struct CounterReading {
 pub struct Roster {
     entries: Arc<DashMap<String, Entry>>,
     counters: Arc<DashMap<String, Arc<Counters>>>,
+    scope: Arc<str>,
 }
 
 impl Roster {
@@ -122,10 +123,16 @@ impl Roster {
         }
     }
 
+    /// The same roster, its counters named below `scope`: two services may have shards of the same name.
+    #[must_use]
+    pub fn scoped(&self, scope: &str) -> Self {
+        Self { scope: format!("{}{scope}/", self.scope).into(), ..self.clone() }
+    }
+
     /// The counters of the shard `name`; they outlive its incarnations.
     #[must_use]
     pub fn counters(&self, name: &str) -> Arc<Counters> {
-        Arc::clone(&self.counters.entry(name.to_owned()).or_default())
+        Arc::clone(&self.counters.entry(format!("{}{name}", self.scope)).or_default())
     }
 
     /// All lines, by path.

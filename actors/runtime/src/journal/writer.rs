@@ -59,15 +59,21 @@ impl Request {
     }
 }
 
-/// One thing to be done after a commit.
-pub(super) struct Settled {
-    settle: Settle,
-    outcome: Result<(), JournalError>,
+/// One thing to be done after a commit. A write goes there whole: freeing its memory is not the writer's work either.
+pub(super) enum Settled {
+    Append(Box<Append>, Result<(), JournalError>),
+    Other(Settle),
 }
 
 impl Settled {
     pub(super) fn run(self) {
-        (self.settle)(self.outcome);
+        match self {
+            Self::Append(append, outcome) => {
+                append.fence.leave();
+                (append.settle)(outcome);
+            }
+            Self::Other(settle) => settle(Ok(())),
+        }
     }
 }
 
@@ -161,12 +167,9 @@ impl Writer {
         let mut settled = Vec::with_capacity(batch.len());
         for (request, refusal) in batch.drain(..).zip(refused) {
             match request {
-                Request::Append(append) => {
-                    append.fence.leave();
-                    settled.push(Settled { settle: append.settle, outcome: refusal.map_or(Ok(()), Err) });
-                }
+                Request::Append(append) => settled.push(Settled::Append(append, refusal.map_or(Ok(()), Err))),
                 Request::AfterQueued(settle) | Request::StorePosition { settle, .. } => {
-                    settled.push(Settled { settle, outcome: Ok(()) });
+                    settled.push(Settled::Other(settle));
                 }
                 Request::Outcome { stream, command_id, reply } => {
                     let _ = reply.send(outcome_of(&self.connection, &stream, command_id));

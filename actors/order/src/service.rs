@@ -1,0 +1,294 @@
+//! The order service: its use cases, and the children of its tree.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{Envelope, InboxError, OrderId, PaymentId, RefundId, Timestamp, UserId};
+use ractor::Actor;
+use runtime::{
+    AskError, CommandId, CommandMeta, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster,
+    Row,
+    operation::Operation,
+    supervision::{ChildSpec, Restart},
+};
+
+use crate::{
+    expiry::ExpiryClock,
+    inbox,
+    order::{Draft, Order, OrderCommand, OrderEntity, OrderRefusal, OrderStatus, Shortfall},
+};
+
+pub use crate::views::VIEWS;
+
+/// How long a command that a message asks for may take.
+const INBOX_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why an order was not placed, found or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// There is not enough of these.
+    #[error("not enough stock")]
+    OutOfStock(Vec<Shortfall>),
+    /// There is no such order.
+    #[error("no such order")]
+    NotFound,
+    /// Not from where it stands.
+    #[error("an order that is {from} cannot do that")]
+    InvalidTransition {
+        /// Where it stands.
+        from: String,
+    },
+    /// The sums of the draft are wrong.
+    #[error("the sums of the order are wrong")]
+    DoesNotAddUp,
+    /// Too much is in flight.
+    #[error("too much is in flight")]
+    Busy,
+    /// Whether it was done is unknown: ask again in the same words.
+    #[error("the order service does not answer")]
+    Unavailable,
+}
+
+/// One page of orders, newest first.
+#[derive(Clone, Debug)]
+pub struct OrderPage {
+    /// The orders.
+    pub orders: Vec<Order>,
+    /// Where the next page begins, if there is one: (created, id) of the last order here.
+    pub next: Option<(Timestamp, OrderId)>,
+}
+
+/// The sums that must agree with the payments'.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OrderTotals {
+    /// Orders that stand, by status.
+    pub by_status: Vec<(String, i64)>,
+    /// The totals of the paid orders, in minor units.
+    pub paid_minor: i64,
+    /// Captured for orders, paid or not, in minor units.
+    pub captured_minor: i64,
+    /// Given back, in minor units.
+    pub refunded_minor: i64,
+}
+
+/// The order service. Clones are the same service.
+#[derive(Clone)]
+pub struct OrderService {
+    orders: Entities<OrderEntity>,
+    operations: Entities<Operation>,
+    journal: Arc<dyn Journal>,
+}
+
+impl OrderService {
+    /// The service on `journal`, which must have been opened with [`VIEWS`]. Nothing runs until a supervisor starts
+    /// [`OrderService::children`].
+    #[must_use]
+    pub fn new(journal: Arc<dyn Journal>, gate: &Arc<Gate>, roster: &Roster) -> Self {
+        let config = EntitiesConfig::default();
+        Self {
+            orders: Entities::new(Arc::clone(&journal), gate, config.clone(), roster.scoped("order-service")),
+            operations: Entities::new(Arc::clone(&journal), gate, config, roster.scoped("order-service")),
+            journal,
+        }
+    }
+
+    /// What its supervisor starts.
+    #[must_use]
+    pub fn children(&self) -> Vec<ChildSpec> {
+        let service = self.clone();
+        let clock = ChildSpec::new("expiry", Restart::Permanent, move |supervisor| {
+            let service = service.clone();
+            async move { Ok(ExpiryClock::spawn_linked(None, ExpiryClock, service, supervisor).await?.0.get_cell()) }
+        });
+        let mut children = self.orders.shards();
+        children.extend(self.operations.shards());
+        children.push(clock);
+        children
+    }
+
+    /// The orders by id.
+    #[must_use]
+    pub fn entities(&self) -> &Entities<OrderEntity> {
+        &self.orders
+    }
+
+    /// The operations under idempotency keys.
+    #[must_use]
+    pub fn operations(&self) -> &Entities<Operation> {
+        &self.operations
+    }
+
+    /// Places an order: it is submitted, its stock is asked for, and the answer comes when every line is held. Asked again
+    /// with the same `order_id` it is the same order.
+    ///
+    /// # Errors
+    /// [`OrderError::OutOfStock`] when a line is not there: then nothing is held and there is no order.
+    pub async fn place(&self, draft: Draft, context: &RequestContext) -> Result<Order, OrderError> {
+        let order_id = draft.order_id.clone();
+        let command = OrderCommand::Submit { draft, now: Timestamp::from_millis(context.at_ms) };
+        let command_id = CommandId::of(&["submit", order_id.as_str()]);
+        self.orders.ask(order_id.as_str(), command, context.command(command_id)).await?;
+        let placed = self.orders.wait_until(order_id.as_str(), context.deadline, |order| {
+            order.clone().filter(|order| order.status != OrderStatus::Placing)
+        });
+        let order = placed.await?;
+        if order.status == OrderStatus::Rejected { Err(OrderError::OutOfStock(order.shortfalls)) } else { Ok(order) }
+    }
+
+    /// The order as it stands, without what is not durable yet.
+    ///
+    /// # Errors
+    /// [`OrderError::NotFound`] also for an order that was refused for want of stock.
+    pub async fn order(&self, order_id: &OrderId, context: &RequestContext) -> Result<Order, OrderError> {
+        let order = self.orders.read(order_id.as_str(), context.deadline, |order, _| order.clone()).await?;
+        let is_told_of = |order: &Order| !matches!(order.status, OrderStatus::Placing | OrderStatus::Rejected);
+        order.filter(is_told_of).ok_or(OrderError::NotFound)
+    }
+
+    /// Waits until a payment of the order has been taken account of: paid by it, or no longer waiting for it.
+    ///
+    /// # Errors
+    /// [`OrderError::Unavailable`] when that was not so within the deadline; it will be.
+    pub async fn settled(
+        &self,
+        order_id: &OrderId,
+        payment_id: &PaymentId,
+        context: &RequestContext,
+    ) -> Result<Order, OrderError> {
+        let payment_id = payment_id.clone();
+        let settled = self.orders.wait_until(order_id.as_str(), context.deadline, move |order| {
+            let waits = |order: &Order| {
+                order.status == OrderStatus::PaymentProcessing && order.payment_id.as_ref() == Some(&payment_id)
+            };
+            order.clone().filter(|order| !waits(order))
+        });
+        Ok(settled.await?)
+    }
+
+    /// Cancels an order. While a payment is on its way the cancellation is noted, and done when the payment is decided.
+    ///
+    /// # Errors
+    /// [`OrderError::InvalidTransition`] when it cannot be cancelled any more.
+    pub async fn cancel(
+        &self,
+        order_id: &OrderId,
+        reason: &str,
+        refund_id: RefundId,
+        command_id: CommandId,
+        context: &RequestContext,
+    ) -> Result<Order, OrderError> {
+        let command = OrderCommand::Cancel { reason: reason.to_owned(), refund_id };
+        self.orders.ask(order_id.as_str(), command, context.command(command_id)).await?;
+        self.order(order_id, context).await
+    }
+
+    /// A user's orders (all users' where `user_id` is not given), newest first, after `after`.
+    ///
+    /// # Errors
+    /// [`OrderError::Unavailable`] when the view cannot be read.
+    pub async fn list(
+        &self,
+        user_id: Option<&UserId>,
+        status: Option<OrderStatus>,
+        after: Option<(Timestamp, OrderId)>,
+        limit: u32,
+    ) -> Result<OrderPage, OrderError> {
+        let (after_ms, after_id) = after.map_or((i64::MAX, String::new()), |(at, id)| (at.as_millis(), id.to_string()));
+        let rows = self.journal.query(
+            "SELECT doc FROM orders WHERE (?1 IS NULL OR user_id = ?1) AND (?2 IS NULL OR status = ?2) \
+             AND (created_ms < ?3 OR (created_ms = ?3 AND order_id < ?4)) \
+             ORDER BY created_ms DESC, order_id DESC LIMIT ?5",
+            vec![
+                user_id.map(UserId::as_str).into(),
+                status.map(OrderStatus::name).into(),
+                after_ms.into(),
+                after_id.into(),
+                (i64::from(limit) + 1).into(),
+            ],
+        );
+        let mut orders = rows.await?.iter().map(read_order).collect::<Result<Vec<_>, _>>()?;
+        let has_more = orders.len() > limit as usize;
+        orders.truncate(limit as usize);
+        let next = orders.last().filter(|_| has_more).map(|order| (order.created_at, order.draft.order_id.clone()));
+        Ok(OrderPage { orders, next })
+    }
+
+    /// The sums over all orders.
+    ///
+    /// # Errors
+    /// [`OrderError::Unavailable`] when the view cannot be read.
+    pub async fn totals(&self) -> Result<OrderTotals, OrderError> {
+        let rows = self.journal.query(
+            "SELECT status, count(*), sum(total_minor), sum(captured_minor), sum(refunded_minor) FROM orders \
+             GROUP BY status ORDER BY status",
+            vec![],
+        );
+        let mut totals = OrderTotals::default();
+        for row in rows.await? {
+            let status = row.text(0)?.to_owned();
+            if status == OrderStatus::Paid.name() {
+                totals.paid_minor += row.integer(2)?;
+            }
+            totals.captured_minor += row.integer(3)?;
+            totals.refunded_minor += row.integer(4)?;
+            totals.by_status.push((status, row.integer(1)?));
+        }
+        Ok(totals)
+    }
+
+    /// The pending orders whose time is over, at most `limit`.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the view cannot be read.
+    pub async fn due_to_expire(&self, now: Timestamp, limit: i64) -> Result<Vec<OrderId>, JournalError> {
+        let sql =
+            "SELECT order_id FROM orders WHERE status = 'pending' AND expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2";
+        let rows = self.journal.query(sql, vec![now.as_millis().into(), limit.into()]).await?;
+        let read = |row: &Row| OrderId::parse(row.text(0)?).map_err(|error| JournalError::Corrupt(error.to_string()));
+        rows.iter().map(read).collect()
+    }
+
+    /// Takes in a message of another service. Taking it in again has no effect.
+    ///
+    /// # Errors
+    /// [`InboxError::NotNow`] when it should be given again.
+    pub async fn inbox(&self, envelope: &Envelope) -> Result<(), InboxError> {
+        let Some((order_id, command)) = inbox::policy(envelope, Timestamp::now()) else { return Ok(()) };
+        let mut meta = CommandMeta::new(CommandId::of(&["inbox", envelope.id.as_str()]), INBOX_PATIENCE)
+            .caused_by(envelope.id.as_str());
+        meta.correlation_id = envelope.correlation_id.as_deref().map(Arc::from);
+        meta.actor = envelope.actor.as_deref().map(Arc::from);
+        match self.orders.ask(order_id.as_str(), command, meta).await {
+            Ok(_) => Ok(()),
+            Err(AskError::Refused(refusal)) => {
+                tracing::warn!(%order_id, event_id = %envelope.id, ?refusal, "an order refused a message");
+                Ok(())
+            }
+            Err(error) => Err(InboxError::NotNow(error.to_string())),
+        }
+    }
+}
+
+fn read_order(row: &Row) -> Result<Order, JournalError> {
+    serde_json::from_str(row.text(0)?).map_err(|error| JournalError::Corrupt(error.to_string()))
+}
+
+impl From<AskError<OrderRefusal>> for OrderError {
+    fn from(error: AskError<OrderRefusal>) -> Self {
+        match error {
+            AskError::Refused(OrderRefusal::Unknown) => Self::NotFound,
+            AskError::Refused(OrderRefusal::InvalidTransition { from }) => Self::InvalidTransition { from },
+            AskError::Refused(OrderRefusal::DoesNotAddUp) => Self::DoesNotAddUp,
+            AskError::Refused(OrderRefusal::Exists) | AskError::DeadlineExceeded | AskError::Unavailable => {
+                Self::Unavailable
+            }
+            AskError::Busy => Self::Busy,
+        }
+    }
+}
+
+impl From<JournalError> for OrderError {
+    fn from(error: JournalError) -> Self {
+        tracing::error!(%error, "the orders' view cannot be read");
+        Self::Unavailable
+    }
+}
