@@ -20,9 +20,10 @@ use shop::{CARD_GOOD, Client, Opening, Product, free_port, until};
 const SERVICES: [&str; 4] = ["payment-service", "product-service", "user-service", "order-service"];
 /// More than the gateway's own pings make in the time that a test takes.
 const PINGS: usize = 50;
-const PONGS_WITHIN: Duration = Duration::from_secs(30);
 /// A consumer group may have to wait for the session of its dead member (tens of seconds) before it reads again.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(90);
+/// As for [`HEALTHY_WITHIN`].
+const PONGS_WITHIN: Duration = Duration::from_secs(90);
 const SEEN_AWAY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The broker to test against, if there is one.
@@ -107,6 +108,7 @@ fn a_ping_from_kcat_is_answered_by_a_pong_of_the_originals_shape() {
         assert_eq!(pong["service"], key.as_str());
         assert!(pong["status"].is_string(), "{pong}");
     }
+    shop.close();
 }
 
 #[test]
@@ -121,6 +123,7 @@ fn the_shop_sells_over_kafka_as_it_does_without() {
     until(Duration::from_secs(10), "the order is paid", || {
         (buyer.see_order(&order_id).expect(200).json()["status"] == "paid").then_some(())
     });
+    shop.close();
 }
 
 /// A broker that this test alone starts and stops.

@@ -29,7 +29,7 @@ const STOCK: u32 = 100_000;
 const PAY_ALL_BUT_EACH: usize = 4;
 /// A round's kill comes after so many acknowledgements, drawn at random, …
 const ACKNOWLEDGED_MIN: u64 = 3;
-const ACKNOWLEDGED_MAX: u64 = 250;
+const ACKNOWLEDGED_MAX: u64 = 600;
 /// … and so many microseconds, drawn too, because an acknowledgement is itself not a random moment.
 const LATER_MICROS_MAX: u64 = 3_000;
 const ROUND_WITHIN: Duration = Duration::from_secs(60);

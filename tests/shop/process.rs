@@ -249,6 +249,13 @@ impl Shop {
         assert!(status.success(), "kill -TERM failed");
     }
 
+    /// Ends the shop as an operator does, so that it takes its leave of a Kafka broker that other tests go on using.
+    pub fn close(mut self) {
+        self.send_sigterm();
+        let status = self.wait_for_end();
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         wait_for_end(&mut self.process)
