@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The payment service: payments, refunds and the providers that move the money.
+//!
+//! # Layout
+//!
+//! - [`payment`]: the entity: all payments of one order; at most one of them is alive
+//! - [`card`]: what a buyer types; it is turned into a token at once and forgotten
+//! - [`provider`]: the port to whoever moves money; [`provider::sandbox`] is the one in the house
+//! - [`outbox`] and [`inbox`]: messages out, messages in
+//! - [`service`]: the use cases, and the tree
+//!
+//! # When money moves
+//!
+//! A request is written down, then the order is asked, and only an order that stands and agrees lets the charge begin. The
+//! charge is asked of the provider under the payment's id as often as it takes to get an answer: the provider does it once.
+//! A crash in between asks again.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod card;
+pub mod inbox;
+pub mod outbox;
+pub mod payment;
+pub mod provider;
+pub mod service;
+mod views;
+
+pub use card::{Card, CardError, CardFault};
+pub use payment::{FailedBy, Method, Payment, PaymentStatus};
+pub use provider::{ChargeOutcome, Provider, sandbox::SandboxProvider};
+pub use service::{NewPayment, PaymentError, PaymentService, PaymentTotals, VIEWS};

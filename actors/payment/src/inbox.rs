@@ -1,0 +1,109 @@
+//! What the payment service does about messages: decide, or ask the provider and record the answer.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{Envelope, InboxError, Message, OrderId, PaymentId, RefundId};
+use runtime::{AskError, CommandId, CommandMeta};
+use tokio::time::Instant;
+
+use crate::{
+    payment::{PaymentCommand, PaymentStatus},
+    provider::{Charge, Refunding},
+    service::PaymentService,
+};
+
+/// How long a command that a message asks for may take.
+const INBOX_PATIENCE: Duration = Duration::from_secs(5);
+
+impl PaymentService {
+    /// Takes in a message. Taking it in again has no effect: commands carry the message's id, and the provider is asked
+    /// under the payment's.
+    ///
+    /// # Errors
+    /// [`InboxError::NotNow`] when it should be given again.
+    pub async fn inbox(&self, envelope: &Envelope) -> Result<(), InboxError> {
+        let (order_id, command) = match envelope.message.clone() {
+            Message::ApprovePayment { payment_id, order_id } => {
+                (order_id, Some(PaymentCommand::Approve { payment_id }))
+            }
+            Message::RejectPayment { payment_id, order_id, reason } => {
+                (order_id, Some(PaymentCommand::Reject { payment_id, reason }))
+            }
+            Message::RefundPayment { payment_id, order_id, refund_id, amount_minor, reason } => {
+                (order_id, Some(PaymentCommand::RequestRefund { payment_id, refund_id, amount_minor, reason }))
+            }
+            Message::ExecuteCharge { payment_id, order_id } => {
+                let command = self.charge(&order_id, payment_id).await?;
+                (order_id, command)
+            }
+            Message::ExecuteRefund { payment_id, order_id, refund_id } => {
+                let command = self.give_back(&order_id, payment_id, refund_id).await?;
+                (order_id, command)
+            }
+            _ => return Ok(()),
+        };
+        let Some(command) = command else { return Ok(()) };
+        let mut meta = CommandMeta::new(CommandId::of(&["inbox", envelope.id.as_str()]), INBOX_PATIENCE)
+            .caused_by(envelope.id.as_str());
+        meta.correlation_id = envelope.correlation_id.as_deref().map(Arc::from);
+        meta.actor = envelope.actor.as_deref().map(Arc::from);
+        match self.entities().ask(order_id.as_str(), command, meta).await {
+            Ok(_) => Ok(()),
+            Err(AskError::Refused(refusal)) => {
+                tracing::warn!(%order_id, event_id = %envelope.id, ?refusal, "a payment refused a message");
+                Ok(())
+            }
+            Err(error) => Err(InboxError::NotNow(error.to_string())),
+        }
+    }
+
+    /// Asks the provider for a charge that the order has agreed to. Nothing where it has been answered already.
+    async fn charge(&self, order_id: &OrderId, payment_id: PaymentId) -> Result<Option<PaymentCommand>, InboxError> {
+        let Some(payment) = self.payment_of(order_id, &payment_id).await? else { return Ok(None) };
+        if payment.status != PaymentStatus::Processing {
+            return Ok(None);
+        }
+        let charge = Charge {
+            idempotency_key: payment_id.to_string(),
+            token: payment.method.token,
+            amount_minor: payment.amount_minor,
+            currency: payment.currency,
+            is_authenticated: payment.is_authenticated,
+        };
+        let outcome = self.provider().charge(charge).await.map_err(not_now)?;
+        Ok(Some(PaymentCommand::RecordCharge { payment_id, outcome }))
+    }
+
+    async fn give_back(
+        &self,
+        order_id: &OrderId,
+        payment_id: PaymentId,
+        refund_id: RefundId,
+    ) -> Result<Option<PaymentCommand>, InboxError> {
+        let Some(payment) = self.payment_of(order_id, &payment_id).await? else { return Ok(None) };
+        let is_owed = |refund: &&crate::payment::Refund| refund.refund_id == refund_id && !refund.is_done;
+        let Some(owed) = payment.refunds.iter().find(is_owed) else { return Ok(None) };
+        let refund = Refunding {
+            charge_key: payment_id.to_string(),
+            idempotency_key: refund_id.to_string(),
+            amount_minor: owed.amount_minor,
+        };
+        self.provider().refund(refund).await.map_err(not_now)?;
+        Ok(Some(PaymentCommand::RecordRefund { payment_id, refund_id }))
+    }
+
+    async fn payment_of(
+        &self,
+        order_id: &OrderId,
+        payment_id: &PaymentId,
+    ) -> Result<Option<crate::payment::Payment>, InboxError> {
+        let (deadline, payment_id) = (Instant::now() + INBOX_PATIENCE, payment_id.clone());
+        let payment =
+            self.entities().read(order_id.as_str(), deadline, move |payments, _| payments.get(&payment_id).cloned());
+        payment.await.map_err(|error| InboxError::NotNow(error.to_string()))
+    }
+}
+
+fn not_now(error: crate::provider::ProviderDown) -> InboxError {
+    InboxError::NotNow(error.to_string())
+}

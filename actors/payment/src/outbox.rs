@@ -1,0 +1,78 @@
+//! Which messages a payment's events give rise to: a pure function of the journal.
+
+use contracts::{Envelope, Message, OrderId, Service, Timestamp, messages::event_id};
+use runtime::{Entity, JournalError, Recorded, decode_event};
+
+use crate::payment::{PaymentEntity, PaymentEvent};
+
+/// The messages of one recorded event, in order.
+///
+/// # Errors
+/// [`JournalError::Corrupt`] when the event cannot be read.
+pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
+    let (kind, id) = recorded.kind_and_id();
+    if kind != PaymentEntity::KIND {
+        return Ok(Vec::new());
+    }
+    let order_id =
+        OrderId::parse(id).map_err(|error| JournalError::Corrupt(format!("{}: {error}", recorded.stream)))?;
+    let message = message(order_id, decode_event::<PaymentEntity>(recorded)?);
+    let time = Timestamp::from_millis(recorded.at_ms);
+    Ok(vec![Envelope {
+        id: event_id(Service::Payment, &recorded.stream, recorded.version, 0, time),
+        source: Service::Payment,
+        subject: message.subject().to_owned(),
+        time,
+        seq: recorded.version,
+        schema: recorded.schema,
+        correlation_id: recorded.correlation_id.clone(),
+        causation_id: recorded.causation_id.clone(),
+        actor: recorded.actor.clone(),
+        message,
+    }])
+}
+
+fn message(order_id: OrderId, event: PaymentEvent) -> Message {
+    match event {
+        PaymentEvent::Requested { payment } => Message::PaymentRequested {
+            payment_id: payment.payment_id,
+            order_id,
+            amount_minor: payment.amount_minor,
+            currency: payment.currency,
+        },
+        PaymentEvent::Approved { payment_id } | PaymentEvent::Confirmed { payment_id } => {
+            Message::ExecuteCharge { payment_id, order_id }
+        }
+        PaymentEvent::ActionRequired { payment_id, amount_minor, currency, .. } => Message::PaymentRequiresAction {
+            payment_id,
+            order_id,
+            amount_minor,
+            currency,
+            provider: "sandbox".to_owned(),
+        },
+        PaymentEvent::Succeeded { payment_id, amount_minor, currency, provider, provider_ref, captured_at } => {
+            Message::PaymentSucceeded {
+                payment_id,
+                order_id,
+                amount_minor,
+                currency,
+                provider,
+                provider_ref,
+                captured_at,
+            }
+        }
+        PaymentEvent::Failed { payment_id, failure, attempt } => Message::PaymentFailed {
+            payment_id,
+            order_id,
+            decline_code: failure.code,
+            retryable: failure.is_retryable,
+            attempt,
+        },
+        PaymentEvent::RefundRequested { payment_id, refund } => {
+            Message::ExecuteRefund { payment_id, order_id, refund_id: refund.refund_id }
+        }
+        PaymentEvent::Refunded { payment_id, refund_id, amount_minor, refunded_total_minor, reason } => {
+            Message::PaymentRefunded { payment_id, order_id, refund_id, amount_minor, refunded_total_minor, reason }
+        }
+    }
+}

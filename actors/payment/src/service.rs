@@ -1,0 +1,265 @@
+//! The payment service: its use cases, and the children of its tree.
+
+use std::sync::Arc;
+
+use contracts::{Money, OrderId, PaymentId, Timestamp, UserId};
+use runtime::{
+    AskError, CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster, Row,
+    operation::Operation, supervision::ChildSpec,
+};
+
+use crate::{
+    card::Card,
+    payment::{Payment, PaymentCommand, PaymentEntity, PaymentRefusal, PaymentStatus},
+    provider::Provider,
+};
+
+pub use crate::views::VIEWS;
+
+/// Why a payment was not made, found or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PaymentError {
+    /// There is no such payment.
+    #[error("no such payment")]
+    NotFound,
+    /// Another payment of the order is on its way.
+    #[error("a payment of this order is in progress")]
+    InProgress {
+        /// Which.
+        payment_id: PaymentId,
+    },
+    /// The order has been paid.
+    #[error("the order has been paid")]
+    AlreadyPaid {
+        /// By which payment.
+        payment_id: PaymentId,
+    },
+    /// Not from where it stands.
+    #[error("a payment that is {from} cannot do that")]
+    InvalidTransition {
+        /// Where it stands.
+        from: String,
+    },
+    /// It is written down and goes on, but was not decided within the deadline.
+    #[error("the payment is still being processed")]
+    StillProcessing {
+        /// Which.
+        payment_id: PaymentId,
+    },
+    /// Too much is in flight.
+    #[error("too much is in flight")]
+    Busy,
+    /// Whether it was done is unknown: ask again in the same words.
+    #[error("the payment service does not answer")]
+    Unavailable,
+}
+
+/// A payment that a buyer wants to make.
+#[derive(Clone, Debug)]
+pub struct NewPayment {
+    /// Under which id.
+    pub payment_id: PaymentId,
+    /// For which order.
+    pub order_id: OrderId,
+    /// By whom.
+    pub user_id: UserId,
+    /// How much.
+    pub amount: Money,
+    /// With which card.
+    pub card: Card,
+}
+
+/// What the books say, in minor units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PaymentTotals {
+    /// Captured by payments.
+    pub captured_minor: i64,
+    /// Given back.
+    pub refunded_minor: i64,
+    /// Captured in the provider's own books.
+    pub provider_captured_minor: i64,
+    /// Given back in the provider's own books.
+    pub provider_refunded_minor: i64,
+}
+
+/// The payment service. Clones are the same service.
+#[derive(Clone)]
+pub struct PaymentService {
+    payments: Entities<PaymentEntity>,
+    operations: Entities<Operation>,
+    journal: Arc<dyn Journal>,
+    provider: Arc<dyn Provider>,
+}
+
+impl PaymentService {
+    /// The service on `journal`, which must have been opened with [`VIEWS`], with `provider` moving the money. Nothing runs
+    /// until a supervisor starts [`PaymentService::children`].
+    #[must_use]
+    pub fn new(journal: Arc<dyn Journal>, gate: &Arc<Gate>, roster: &Roster, provider: Arc<dyn Provider>) -> Self {
+        let config = EntitiesConfig::default();
+        let roster = roster.scoped("payment-service");
+        Self {
+            payments: Entities::new(Arc::clone(&journal), gate, config.clone(), roster.clone()),
+            operations: Entities::new(Arc::clone(&journal), gate, config, roster),
+            journal,
+            provider,
+        }
+    }
+
+    /// What its supervisor starts.
+    #[must_use]
+    pub fn children(&self) -> Vec<ChildSpec> {
+        let mut children = self.payments.shards();
+        children.extend(self.operations.shards());
+        children
+    }
+
+    /// The payments by order.
+    #[must_use]
+    pub fn entities(&self) -> &Entities<PaymentEntity> {
+        &self.payments
+    }
+
+    /// The operations under idempotency keys.
+    #[must_use]
+    pub fn operations(&self) -> &Entities<Operation> {
+        &self.operations
+    }
+
+    /// Who moves the money.
+    #[must_use]
+    pub fn provider(&self) -> &dyn Provider {
+        &*self.provider
+    }
+
+    /// Makes a payment: it is written down, the order is asked, the provider is asked, and the answer comes when it is
+    /// decided. Asked again with the same `payment_id` it is the same payment.
+    ///
+    /// # Errors
+    /// [`PaymentError::StillProcessing`] when it was not decided in time: it goes on.
+    pub async fn pay(&self, new: NewPayment, context: &RequestContext) -> Result<Payment, PaymentError> {
+        let (order_id, payment_id) = (new.order_id.clone(), new.payment_id.clone());
+        let command_id = CommandId::of(&["request", payment_id.as_str()]);
+        let request = PaymentCommand::Request(Box::new(self.requested(new, context)));
+        self.payments.ask(order_id.as_str(), request, context.command(command_id)).await?;
+        self.decided(&order_id, &payment_id, context).await
+    }
+
+    /// Goes on with a payment whose buyer has proved who they are.
+    ///
+    /// # Errors
+    /// [`PaymentError::InvalidTransition`] when it does not wait for that.
+    pub async fn confirm(
+        &self,
+        payment_id: &PaymentId,
+        command_id: CommandId,
+        context: &RequestContext,
+    ) -> Result<Payment, PaymentError> {
+        let payment = self.payment(payment_id).await?;
+        let confirm = PaymentCommand::Confirm { payment_id: payment_id.clone() };
+        self.payments.ask(payment.order_id.as_str(), confirm, context.command(command_id)).await?;
+        self.decided(&payment.order_id, payment_id, context).await
+    }
+
+    /// A payment by its id.
+    ///
+    /// # Errors
+    /// [`PaymentError::NotFound`], or [`PaymentError::Unavailable`] when the view cannot be read.
+    pub async fn payment(&self, payment_id: &PaymentId) -> Result<Payment, PaymentError> {
+        let rows =
+            self.journal.query("SELECT doc FROM payments WHERE payment_id = ?1", vec![payment_id.as_str().into()]);
+        let payments = rows.await?.iter().map(read_payment).collect::<Result<Vec<_>, _>>()?;
+        payments.into_iter().next().ok_or(PaymentError::NotFound)
+    }
+
+    /// The payments of an order, oldest first.
+    ///
+    /// # Errors
+    /// [`PaymentError::Unavailable`] when the view cannot be read.
+    pub async fn payments_of(&self, order_id: &OrderId) -> Result<Vec<Payment>, PaymentError> {
+        let sql = "SELECT doc FROM payments WHERE order_id = ?1 ORDER BY created_ms, payment_id";
+        let rows = self.journal.query(sql, vec![order_id.as_str().into()]).await?;
+        Ok(rows.iter().map(read_payment).collect::<Result<_, _>>()?)
+    }
+
+    /// The sums over all payments, by our books and by the provider's.
+    ///
+    /// # Errors
+    /// [`PaymentError::Unavailable`] when either cannot be read.
+    pub async fn totals(&self) -> Result<PaymentTotals, PaymentError> {
+        let sql = "SELECT coalesce(sum(captured_minor), 0), coalesce(sum(refunded_minor), 0) FROM payments";
+        let rows = self.journal.query(sql, vec![]).await?;
+        let (provider_captured_minor, provider_refunded_minor) =
+            self.provider.totals().await.map_err(|_| PaymentError::Unavailable)?;
+        Ok(PaymentTotals {
+            captured_minor: rows[0].integer(0)?,
+            refunded_minor: rows[0].integer(1)?,
+            provider_captured_minor,
+            provider_refunded_minor,
+        })
+    }
+
+    async fn decided(
+        &self,
+        order_id: &OrderId,
+        payment_id: &PaymentId,
+        context: &RequestContext,
+    ) -> Result<Payment, PaymentError> {
+        let wanted = payment_id.clone();
+        let decided = self.payments.wait_until(order_id.as_str(), context.deadline, move |payments| {
+            let is_decided =
+                |payment: &&Payment| !matches!(payment.status, PaymentStatus::Created | PaymentStatus::Processing);
+            payments.get(&wanted).filter(is_decided).cloned()
+        });
+        match decided.await {
+            Err(AskError::DeadlineExceeded) => Err(PaymentError::StillProcessing { payment_id: payment_id.clone() }),
+            decided => Ok(decided?),
+        }
+    }
+
+    fn requested(&self, new: NewPayment, context: &RequestContext) -> Payment {
+        Payment {
+            payment_id: new.payment_id,
+            order_id: new.order_id,
+            user_id: new.user_id,
+            amount_minor: new.amount.minor(),
+            currency: new.amount.currency(),
+            method: self.provider.tokenize(&new.card),
+            status: PaymentStatus::Created,
+            attempt: 0,
+            created_at: Timestamp::from_millis(context.at_ms),
+            is_authenticated: false,
+            redirect_url: None,
+            failure: None,
+            provider_ref: None,
+            captured_at: None,
+            refunds: Vec::new(),
+        }
+    }
+}
+
+fn read_payment(row: &Row) -> Result<Payment, JournalError> {
+    serde_json::from_str(row.text(0)?).map_err(|error| JournalError::Corrupt(error.to_string()))
+}
+
+impl From<AskError<PaymentRefusal>> for PaymentError {
+    fn from(error: AskError<PaymentRefusal>) -> Self {
+        match error {
+            AskError::Refused(PaymentRefusal::Unknown) => Self::NotFound,
+            AskError::Refused(PaymentRefusal::InProgress { payment_id }) => Self::InProgress { payment_id },
+            AskError::Refused(PaymentRefusal::AlreadyPaid { payment_id }) => Self::AlreadyPaid { payment_id },
+            AskError::Refused(PaymentRefusal::InvalidTransition { from }) => Self::InvalidTransition { from },
+            AskError::Refused(PaymentRefusal::ExceedsRemaining { .. })
+            | AskError::DeadlineExceeded
+            | AskError::Unavailable => Self::Unavailable,
+            AskError::Busy => Self::Busy,
+        }
+    }
+}
+
+impl From<JournalError> for PaymentError {
+    fn from(error: JournalError) -> Self {
+        tracing::error!(%error, "the payments' view cannot be read");
+        Self::Unavailable
+    }
+}
