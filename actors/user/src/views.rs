@@ -1,0 +1,25 @@
+//! The read model: tables that are written in the transaction of the events that change them.
+
+/// The tables. `users.doc` is a [`crate::Profile`] as JSON. Times are in milliseconds since the Unix epoch.
+pub const VIEWS: &str = "
+CREATE TABLE IF NOT EXISTS users (
+    user_id       TEXT    NOT NULL PRIMARY KEY,
+    email         TEXT    NOT NULL UNIQUE,
+    password_hash TEXT    NOT NULL,
+    doc           TEXT    NOT NULL,
+    created_at    INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,
+    version       INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS sessions (
+    session_id     TEXT    NOT NULL PRIMARY KEY,
+    user_id        TEXT    NOT NULL,
+    created_at     INTEGER NOT NULL,
+    refreshed_at   INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    revoked_at     INTEGER,
+    revoked_reason TEXT
+) STRICT;
+CREATE INDEX IF NOT EXISTS sessions_by_user ON sessions (user_id, created_at);
+CREATE INDEX IF NOT EXISTS sessions_revoked ON sessions (revoked_at) WHERE revoked_at IS NOT NULL;
+";
