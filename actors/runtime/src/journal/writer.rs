@@ -14,7 +14,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, params, params_from_iter};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Append, JournalError, Outcome, Position, Recorded, Settle, sqlite::outcome_of};
@@ -247,6 +247,9 @@ fn write_all(
     refused: &mut [Option<JournalError>],
 ) -> rusqlite::Result<Written> {
     let (mut newest, mut rows) = (None, 0);
+    // Looked up once for the batch: the cache costs a hash and two moves each time.
+    let mut insert_event = connection.prepare_cached(INSERT_EVENT)?;
+    let mut insert_command = connection.prepare_cached(INSERT_COMMAND)?;
     for (request, refusal) in batch.iter().zip(refused) {
         if refusal.is_some() {
             continue;
@@ -255,7 +258,7 @@ fn write_all(
             Request::Append(append) if append.fence.is_raised() => {
                 *refusal = Some(JournalError::Conflict("an earlier write of this incarnation failed".to_owned()));
             }
-            Request::Append(append) => match write_append(connection, append) {
+            Request::Append(append) => match write_append(connection, &mut insert_event, &mut insert_command, append) {
                 Ok(position) => {
                     newest = position.or(newest);
                     rows += append.events.len() + append.views.len() + 1;
@@ -279,10 +282,14 @@ fn write_all(
     Ok(Written::All { newest, rows })
 }
 
-fn write_append(connection: &Connection, append: &Append) -> rusqlite::Result<Option<Position>> {
+fn write_append(
+    connection: &Connection,
+    insert_event: &mut Statement<'_>,
+    insert_command: &mut Statement<'_>,
+    append: &Append,
+) -> rusqlite::Result<Option<Position>> {
     let mut newest = None;
     let stream = &*append.stream;
-    let mut insert_event = connection.prepare_cached(INSERT_EVENT)?;
     for (version, event) in (append.first_version..).zip(&append.events) {
         let row = params![
             stream,
@@ -297,7 +304,7 @@ fn write_append(connection: &Connection, append: &Append) -> rusqlite::Result<Op
         ];
         newest = Some(insert_event.insert(row)?.unsigned_abs());
     }
-    connection.prepare_cached(INSERT_COMMAND)?.execute(params![
+    insert_command.execute(params![
         stream,
         append.command_id.as_bytes(),
         append.first_version.cast_signed(),

@@ -93,7 +93,9 @@ impl Clients {
             .set("socket.timeout.ms", REQUEST_MS_MAX.to_string())
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", RECONNECT_MS_MAX.to_string())
-            .set("topic.metadata.refresh.interval.ms", METADATA_INTERVAL_MS.to_string());
+            .set("topic.metadata.refresh.interval.ms", METADATA_INTERVAL_MS.to_string())
+            // the default waits 30 s for a topic that may be on its way; ours are there before anyone asks
+            .set("topic.metadata.propagation.max.ms", METADATA_INTERVAL_MS.to_string());
         settings
     }
 }
@@ -152,8 +154,13 @@ impl ProducerContext for HeartbeatContext {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         match result {
             Ok(_) => self.note(LinkEvidence::acknowledged),
-            Err((error, _)) if is_missing_topic(error) => self.topics.check_again(),
-            Err((error, _)) => tracing::debug!(%error, "heartbeat not delivered"),
+            Err((error, _)) => {
+                // to a topic that has vanished records are not refused: they time out while the client waits for it to come
+                if is_missing_topic(error) || error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
+                    self.topics.suspect();
+                }
+                tracing::debug!(%error, "heartbeat not delivered");
+            }
         }
     }
 }

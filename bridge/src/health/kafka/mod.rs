@@ -135,8 +135,8 @@ impl HealthTransport for KafkaHealth {
 impl KafkaEnd {
     fn send(&self, topic: &str, key: &str, value: &[u8]) {
         let Some(producer) = self.producer.0.as_ref() else { return };
-        // a topic that is not there yet would only fill the queue with records that cannot be delivered
-        if !self.topics.are_there() {
+        // for a topic that is not there yet they only fill the queue
+        if !self.topics.were_there() {
             return;
         }
         if let Err((error, _record)) = producer.send(BaseRecord::to(topic).key(key).payload(value)) {

@@ -1,9 +1,9 @@
 //! Sees to it that the two health topics exist.
 //!
-//! **Owns** one thread, `health-topics`, that creates them through the admin API and then sleeps until somebody finds one missing.
-//! Everybody else waits for them ([`TopicsWish::wait`]): a consumer that subscribes before its topic exists finds it late, and an
-//! original gateway never. **When the broker is away** it tries for ever, every [`RETRY_MS`], and says so once. It **does not** change
-//! topics that exist.
+//! **Owns** one thread, `health-topics`, that creates them through the admin API and then sleeps until somebody suspects that one is
+//! missing (a broker that came back without its data). Until they were there once everybody waits for them: a consumer that begins
+//! before its topic exists finds it late, and an original gateway never. **When the broker is away** it tries for ever, every
+//! [`RETRY_MS`], and says so once. It **does not** change topics that exist.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,11 +50,13 @@ struct Shared {
     changed: Condvar,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Wanted,
-    There,
-    Stopped,
+#[derive(Default)]
+struct State {
+    /// They were there once. From then on everybody goes on, and a suspicion is looked into in the background.
+    were_there: bool,
+    /// Somebody suspects that one is missing.
+    suspected: bool,
+    stopped: bool,
 }
 
 #[derive(Debug, Error)]
@@ -69,14 +71,14 @@ enum Attempt {
 
 impl TopicKeeper {
     pub(super) fn start(clients: Clients) -> Result<Self, TransportError> {
-        let shared = Arc::new(Shared { state: Mutex::new(State::Wanted), changed: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let theirs = Arc::clone(&shared);
         std::thread::Builder::new().name("health-topics".to_owned()).spawn(move || keep(&clients, &theirs))?;
         Ok(Self { shared })
     }
 
-    pub(super) fn are_there(&self) -> bool {
-        *self.shared.lock() == State::There
+    pub(super) fn were_there(&self) -> bool {
+        self.shared.lock().were_there
     }
 
     pub(super) fn wish(&self) -> TopicsWish {
@@ -86,25 +88,19 @@ impl TopicKeeper {
 
 impl Drop for TopicKeeper {
     fn drop(&mut self) {
-        self.shared.set(State::Stopped);
+        self.shared.change(|state| state.stopped = true);
     }
 }
 
 impl TopicsWish {
-    /// Waits until the topics are there, `patience` at most; true when they are.
+    /// Waits until the topics were there once, `patience` at most; true when they were.
     pub(super) fn wait(&self, patience: Duration) -> bool {
-        let state = self.shared.lock();
-        let waited = self.shared.changed.wait_timeout_while(state, patience, |state| *state == State::Wanted);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 == State::There
+        self.shared.wait(patience, |state| state.were_there)
     }
 
-    /// Somebody found a topic missing: look again, and create what is not there.
-    pub(super) fn check_again(&self) {
-        let mut state = self.shared.lock();
-        if *state == State::There {
-            *state = State::Wanted;
-            self.shared.changed.notify_all();
-        }
+    /// Something looks as if a topic were missing: look, and create what is not there. Asking often costs nothing.
+    pub(super) fn suspect(&self) {
+        self.shared.change(|state| state.suspected = true);
     }
 }
 
@@ -113,34 +109,34 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, new: State) {
-        let mut state = self.lock();
-        // stopped is the last state
-        if *state != State::Stopped {
-            *state = new;
-        }
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
         self.changed.notify_all();
     }
 
-    /// Blocks while the state is `state`; false when the thread shall end.
-    fn sleep_while(&self, state: State) -> bool {
-        let guard = self.lock();
-        let now = self.changed.wait_while(guard, |now| *now == state).unwrap_or_else(PoisonError::into_inner);
-        *now != State::Stopped
+    /// Blocks until `condition` holds or the keeper has stopped, `patience` at most; says whether `condition` holds.
+    fn wait(&self, patience: Duration, condition: impl Fn(&State) -> bool) -> bool {
+        let go_on = |state: &mut State| !condition(state) && !state.stopped;
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, go_on);
+        condition(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    /// Blocks for the pause between attempts; false when the thread shall end.
-    fn pause(&self) -> bool {
+    /// The pause between attempts; true when the thread shall end.
+    fn is_stopped_after_pause(&self) -> bool {
+        self.wait(Duration::from_millis(RETRY_MS), |state| state.stopped)
+    }
+
+    /// Blocks until there is something to look into; false when the thread shall end.
+    fn is_suspected(&self) -> bool {
         let guard = self.lock();
-        let waited =
-            self.changed.wait_timeout_while(guard, Duration::from_millis(RETRY_MS), |now| *now != State::Stopped);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 != State::Stopped
+        let state = self.changed.wait_while(guard, |state| !state.suspected && !state.stopped);
+        !state.unwrap_or_else(PoisonError::into_inner).stopped
     }
 }
 
 fn keep(clients: &Clients, shared: &Shared) {
     loop {
-        if !create_until_there(clients, shared) || !shared.pause() || !shared.sleep_while(State::There) {
+        if !create_until_there(clients, shared) || shared.is_stopped_after_pause() || !shared.is_suspected() {
             return;
         }
     }
@@ -149,25 +145,27 @@ fn keep(clients: &Clients, shared: &Shared) {
 /// True when the topics are there, false when the thread shall end.
 fn create_until_there(clients: &Clients, shared: &Shared) -> bool {
     let began = Instant::now();
-    let mut said = false;
+    // later a broker that is away is the pinger's news
+    let mut said = shared.lock().were_there;
+    let mut waited_in_vain = false;
     let mut admin = None;
     loop {
         match create_missing(clients, &mut admin) {
             Ok(created) => {
-                if said || !created.is_empty() {
+                if waited_in_vain || !created.is_empty() {
                     let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(broker = clients.broker(), ?created, waited_ms, "health topics ready");
                 }
-                shared.set(State::There);
+                shared.change(|state| (state.were_there, state.suspected) = (true, false));
                 return true;
             }
             Err(reason) if !said => {
-                said = true;
+                (said, waited_in_vain) = (true, true);
                 tracing::warn!(broker = clients.broker(), %reason, "kafka not usable yet, going on without it and trying again in the background");
             }
             Err(reason) => tracing::debug!(%reason, "health topics still missing"),
         }
-        if !shared.pause() {
+        if shared.is_stopped_after_pause() {
             return false;
         }
     }
