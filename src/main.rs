@@ -1,1 +1,92 @@
-fn main() {}
+//! MicroCommerce: the shop in one binary.
+//!
+//! # Layout
+//!
+//! - [`config`]: the settings, each wrong one refused in one sentence
+//! - [`tree`]: the supervision tree: one branch a service, one for the gateway
+//! - [`service_tree`]: what every service's branch is made of
+//! - [`bus`]: which service hears which
+//! - [`house`]: the places where the services' present incarnations are found
+//! - [`secret`]: the one secret of a data directory
+//! - [`ports`]: the listeners, their serving and their end
+//! - [`people`]: the administrator, and the demo's buyer
+//! - [`demo`]: the demo's catalogue
+
+mod bus;
+mod chaos;
+mod config;
+mod demo;
+mod health;
+mod house;
+mod people;
+mod ports;
+mod secret;
+mod service_tree;
+mod tree;
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::Parser;
+use config::{Arguments, Settings};
+use house::House;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// What is said where `RUST_LOG` says nothing. ractor opens a span per actor at `info`.
+const LOG_DEFAULT: &str = "info,ractor=warn,librdkafka=off,rdkafka=off";
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => return refuse(&config::one_sentence(&error)),
+        Err(help) => {
+            println!("{help}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let settings = match Settings::read(&arguments, |name| std::env::var(name).ok()) {
+        Ok(settings) => settings,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&format!("the system gives no threads: {error}")),
+    };
+    match runtime.block_on(run(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+fn refuse(sentence: &str) -> ExitCode {
+    eprintln!("microcommerce: {sentence}");
+    ExitCode::FAILURE
+}
+
+/// Opens the shop, keeps it open until it is told to stop, and closes it in order.
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listeners = ports::bind(&settings).await?;
+    let house = Arc::new(House::new(&settings)?);
+    let root = tree::start(&settings, &house).await?;
+    let shop = house.shop(&settings, &root)?;
+    people::ensure(&settings, &house).await?;
+    if settings.is_demo {
+        demo::stock(&house).await?;
+    }
+    let open = ports::open(listeners, &shop);
+    println!("{}", settings.greeting());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("closing: no new connections; what is accepted is finished");
+    open.close().await;
+    // The tree stops in reverse order; each journal settles what it has and closes.
+    root.stop_and_wait(None, None).await?;
+    tracing::info!("closed");
+    Ok(())
+}

@@ -32,11 +32,8 @@ const BATCH_EVENTS_MAX: usize = 512;
 /// Keys whose messages are handled at once.
 const LANES_MAX: usize = 256;
 /// The pauses before something is tried again.
-const RETRY: Backoff = Backoff {
-    first: Duration::from_millis(20),
-    max: Duration::from_secs(2),
-    reset_after: Duration::from_secs(30),
-};
+const RETRY: Backoff =
+    Backoff { first: Duration::from_millis(20), max: Duration::from_secs(2), reset_after: Duration::from_secs(30) };
 
 /// Why a handler did not take a message in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -215,8 +212,9 @@ impl<M: Clone + Send + Sync + 'static> SubscriptionState<M> {
         let myself = myself.clone();
         tokio::spawn(async move {
             // Whichever comes first, there is a reason to look. An actor that is gone does not mind.
+            let has_news = async { committed.wait_for(|&newest| newest > position).await.is_ok() };
             tokio::select! {
-                _ = committed.wait_for(|&newest| newest > position) => {}
+                true = has_news => {}
                 _ = closed => tokio::time::sleep(RETRY.first).await,
             }
             let _ = myself.send_message(SubscriptionMessage::Pull);

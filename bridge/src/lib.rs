@@ -4,8 +4,10 @@
 //!
 //! # Layout
 //!
+//! - [`embedded`]: durable messages between journals, without a broker
 //! - [`health`]: pings, pongs and who is healthy, in one process or over Kafka.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod embedded;
 pub mod health;

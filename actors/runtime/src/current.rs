@@ -11,13 +11,33 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct Down;
 
 /// The present incarnation of something, if there is one. Clones see the same place.
-pub struct Current<T>(Arc<RwLock<Option<T>>>);
+pub struct Current<T>(Arc<RwLock<Place<T>>>);
+
+struct Place<T> {
+    value: Option<T>,
+    incarnation: u64,
+}
+
+/// Empties a place on drop, unless another incarnation has taken it.
+pub struct Occupancy<T> {
+    place: Current<T>,
+    incarnation: u64,
+}
+
+impl<T> Drop for Occupancy<T> {
+    fn drop(&mut self) {
+        let mut place = self.place.0.write().unwrap_or_else(PoisonError::into_inner);
+        if place.incarnation == self.incarnation {
+            place.value = None;
+        }
+    }
+}
 
 impl<T: Clone> Current<T> {
     /// An empty place.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Arc::new(RwLock::new(None)))
+        Self(Arc::new(RwLock::new(Place { value: None, incarnation: 0 })))
     }
 
     /// The present incarnation.
@@ -25,17 +45,25 @@ impl<T: Clone> Current<T> {
     /// # Errors
     /// [`Down`] while there is none.
     pub fn get(&self) -> Result<T, Down> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Down)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).value.clone().ok_or(Down)
     }
 
     /// Puts a new incarnation there.
     pub fn set(&self, value: T) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        self.put(value);
     }
 
-    /// Empties the place.
-    pub fn clear(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Puts a new incarnation there for as long as the returned occupancy lives.
+    #[must_use]
+    pub fn occupy(&self, value: T) -> Occupancy<T> {
+        Occupancy { incarnation: self.put(value), place: self.clone() }
+    }
+
+    fn put(&self, value: T) -> u64 {
+        let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        place.value = Some(value);
+        place.incarnation += 1;
+        place.incarnation
     }
 }
 
@@ -48,5 +76,21 @@ impl<T> Clone for Current<T> {
 impl<T: Clone> Default for Current<T> {
     fn default() -> Self {
         Self::empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_former_incarnation_does_not_empty_the_place_of_the_next() {
+        let place = Current::empty();
+        let first = place.occupy(1);
+        let second = place.occupy(2);
+        drop(first);
+        assert_eq!(place.get(), Ok(2));
+        drop(second);
+        assert_eq!(place.get(), Err(Down));
     }
 }

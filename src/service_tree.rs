@@ -1,0 +1,197 @@
+//! What every service's branch is made of, in the order of its start: the keeper of its journal, its shards, its
+//! subscriptions, its answer to pings, and last its presence: from then on the others find it.
+
+use std::{sync::Arc, time::Duration};
+
+use bridge::health::{ResponderArgs, ServiceCondition, start_responder};
+use contracts::{Envelope, InboxError, Service};
+use futures::{FutureExt, future::BoxFuture};
+use payment_service::{PaymentService, SandboxProvider, provider::sandbox};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use runtime::{
+    Current, Gate, Journal,
+    current::Occupancy,
+    journal::{
+        keeper::JournalKeeper,
+        sqlite::{SqliteJournal, SqliteOptions},
+    },
+    supervision::{ChildSpec, Restart, StartError, SupervisorSpec},
+};
+use user_service::{TokenIssuer, UserServiceConfig};
+
+use crate::{bus, house::House, secret::Secret};
+
+/// Commands in flight in one service.
+const IN_FLIGHT_MAX: usize = 20_000;
+/// How long a journal may take to settle what it has when the shop closes.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The branch of the user service.
+pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
+    let journal = open(&house, Service::User.name(), user_service::UserService::VIEWS).await?;
+    let file = house.data_dir.join(Service::User.name()).join("signing-key.pk8");
+    let tokens = blocking(move || TokenIssuer::load_or_create(&file)).await?;
+    house.public_key.set(*tokens.public_key().as_bytes());
+    let config = UserServiceConfig::default();
+    let service =
+        user_service::UserService::new(Arc::clone(&journal), &gate(), &house.roster, Arc::new(tokens), config);
+    let children = service.children();
+    let hears = bus::subscriptions(&house, Service::User, &journal, ignore);
+    Ok(branch(&house, Service::User, journal, children, hears, presence(&house.users, service)))
+}
+
+/// The branch of the product service.
+pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
+    let journal = open(&house, Service::Product.name(), product_service::ProductService::VIEWS).await?;
+    let roster = house.roster.scoped(Service::Product.name());
+    let service = product_service::ProductService::new(Arc::clone(&journal), &gate(), roster);
+    let inbox = service.clone();
+    let hears = bus::subscriptions(&house, Service::Product, &journal, move |envelope| {
+        let service = inbox.clone();
+        async move { service.inbox(&envelope).await }.boxed()
+    });
+    let children = service.children();
+    Ok(branch(&house, Service::Product, journal, children, hears, presence(&house.products, service)))
+}
+
+/// The branch of the order service.
+pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
+    let journal = open(&house, Service::Order.name(), order_service::VIEWS).await?;
+    let service = order_service::OrderService::new(Arc::clone(&journal), &gate(), &house.roster);
+    let inbox = service.clone();
+    let hears = bus::subscriptions(&house, Service::Order, &journal, move |envelope| {
+        let service = inbox.clone();
+        async move { service.inbox(&envelope).await }.boxed()
+    });
+    let children = service.children();
+    Ok(branch(&house, Service::Order, journal, children, hears, presence(&house.orders, service)))
+}
+
+/// The branch of the payment service, with the sandbox provider and its books.
+pub async fn payment(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
+    let journal = open(&house, Service::Payment.name(), payment_service::VIEWS).await?;
+    let file = house.data_dir.join(Service::Payment.name()).join("secret.key");
+    let secret =
+        blocking(move || Secret::load_or_create(&file).map_err(|error| format!("{}: {error}", file.display()))).await?;
+    house.secret.set(secret.clone());
+    let books = open(&house, "sandbox-provider", sandbox::VIEWS).await?;
+    let provider = Arc::new(SandboxProvider::new(Arc::clone(&books), secret.key("cards"), &house.roster));
+    let mut children = vec![keeper("books-keeper", books)];
+    children.extend(provider.children());
+    let service = PaymentService::new(Arc::clone(&journal), &gate(), &house.roster, provider);
+    children.extend(service.children());
+    let inbox = service.clone();
+    let hears = bus::subscriptions(&house, Service::Payment, &journal, move |envelope| {
+        let service = inbox.clone();
+        async move { service.inbox(&envelope).await }.boxed()
+    });
+    Ok(branch(&house, Service::Payment, journal, children, hears, presence(&house.payments, service)))
+}
+
+fn ignore(_: Arc<Envelope>) -> BoxFuture<'static, Result<(), InboxError>> {
+    async { Ok(()) }.boxed()
+}
+
+fn gate() -> Arc<Gate> {
+    Gate::new(IN_FLIGHT_MAX)
+}
+
+async fn open(house: &House, name: &str, views: &'static str) -> Result<Arc<dyn Journal>, StartError> {
+    let options = SqliteOptions { directory: house.data_dir.join(name), views };
+    let journal = blocking(move || SqliteJournal::open(&options)).await?;
+    Ok(journal)
+}
+
+/// Runs what waits for the disk where waiting is allowed.
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, StartError>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.map_err(StartError::new)?.map_err(StartError::new)
+}
+
+fn keeper(name: &str, journal: Arc<dyn Journal>) -> ChildSpec {
+    JournalKeeper::child(name, journal).stop_deadline(CLOSE_DEADLINE)
+}
+
+fn branch(
+    house: &Arc<House>,
+    service: Service,
+    journal: Arc<dyn Journal>,
+    shards: Vec<ChildSpec>,
+    hears: Vec<ChildSpec>,
+    presence: ChildSpec,
+) -> SupervisorSpec {
+    let mut children = vec![keeper("journal-keeper", Arc::clone(&journal))];
+    children.extend(shards);
+    children.extend(hears);
+    children.push(announce("journal", house.journal(service).clone(), Arc::clone(&journal)));
+    children.push(responder(house, service, journal));
+    children.push(presence);
+    SupervisorSpec::new(format!("shop/{service}"), children)
+}
+
+fn responder(house: &House, service: Service, journal: Arc<dyn Journal>) -> ChildSpec {
+    let args =
+        ResponderArgs {
+            transport: Arc::clone(&house.health),
+            service: service.name().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: house.process_id.clone(),
+            condition: Arc::new(move || {
+                if journal.is_open() { ServiceCondition::Healthy } else { ServiceCondition::Unhealthy }
+            }),
+        };
+    ChildSpec::new("responder", Restart::Permanent, move |supervisor| {
+        let args = args.clone();
+        async move { Ok(start_responder(args, supervisor).await?.get_cell()) }
+    })
+}
+
+fn presence<T: Clone + Send + Sync + 'static>(place: &Current<T>, service: T) -> ChildSpec {
+    announce("presence", place.clone(), service)
+}
+
+fn announce<T: Clone + Send + Sync + 'static>(name: &str, place: Current<T>, value: T) -> ChildSpec {
+    ChildSpec::new(name, Restart::Permanent, move |supervisor| {
+        let arguments = (place.clone(), value.clone());
+        async move {
+            let (child, _) = Presence::<T>::spawn_linked(None, Presence::default(), arguments, supervisor).await?;
+            Ok(child.get_cell())
+        }
+    })
+}
+
+/// An actor whose life is something's presence in its place: when its tree dies, in whatever way, the place is empty.
+struct Presence<T>(std::marker::PhantomData<fn() -> T>);
+
+impl<T> Default for Presence<T> {
+    fn default() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Actor for Presence<T> {
+    type Msg = ();
+    type State = Occupancy<T>;
+    type Arguments = (Current<T>, T);
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<()>,
+        (place, value): (Current<T>, T),
+    ) -> Result<Occupancy<T>, ActorProcessingErr> {
+        Ok(place.occupy(value))
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<()>,
+        _: SupervisionEvent,
+        _: &mut Occupancy<T>,
+    ) -> Result<(), ActorProcessingErr> {
+        // It has no children.
+        Ok(())
+    }
+}
