@@ -1,0 +1,117 @@
+//! What the handlers need: the services, whoever knows their health, and what the edge keeps itself.
+//!
+//! The root makes one [`Shop`] and shares it between the ports. It owns nothing that must survive a restart. A service
+//! that falls leaves its place empty until it stands again; meanwhile its routes answer 503 and the others go on.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use contracts::Service;
+use order_service::OrderService;
+use payment_service::PaymentService;
+use product_service::ProductService;
+use runtime::{Current, Roster};
+use serde::Serialize;
+use user_service::UserService;
+
+use crate::auth::Verifier;
+use crate::metrics::RequestCounts;
+use crate::rate_limit::RateLimiter;
+
+/// Everything that a handler may use.
+pub struct Shop {
+    /// The user service, while it stands.
+    pub users: Current<UserService>,
+    /// The product service, while it stands.
+    pub products: Current<ProductService>,
+    /// The order service, while it stands.
+    pub orders: Current<OrderService>,
+    /// The payment service, while it stands.
+    pub payments: Current<PaymentService>,
+    /// Who knows how the services are.
+    pub health: Arc<dyn HealthSource>,
+    /// Who verifies access tokens.
+    pub verifier: Arc<Verifier>,
+    /// Who counts requests.
+    pub rate_limiter: RateLimiter,
+    /// What stands in the tree.
+    pub roster: Roster,
+    /// Who breaks things for drills; `None`: those routes do not exist.
+    pub chaos: Option<Arc<dyn Chaos>>,
+    /// A name that no other start of a process has: leases of operations are held in it.
+    pub process_id: String,
+    /// A secret that stays the same over restarts. What a request asked for is stored as an HMAC under it, so that no card
+    /// number or password can be guessed from what is stored.
+    pub fingerprint_key: [u8; 32],
+    /// Since when the process runs.
+    pub started_at: Instant,
+    /// Answers by status; starts as its default.
+    pub requests: RequestCounts,
+}
+
+impl Shop {
+    /// Whether `service` stands.
+    #[must_use]
+    pub fn stands(&self, service: Service) -> bool {
+        match service {
+            Service::Payment => self.payments.get().is_ok(),
+            Service::Product => self.products.get().is_ok(),
+            Service::User => self.users.get().is_ok(),
+            Service::Order => self.orders.get().is_ok(),
+        }
+    }
+}
+
+/// Who knows how the services are: the root puts the bridge's directory behind this.
+pub trait HealthSource: Send + Sync + 'static {
+    /// The health of all services now, from what they said last. Answers at once.
+    ///
+    /// # Errors
+    /// [`BusUnreachable`]: nothing is known of the services.
+    fn report(&self) -> Result<HealthReport, BusUnreachable>;
+}
+
+/// The bus over which the services say how they are cannot be reached; the text is for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message bus cannot be reached: {0}")]
+pub struct BusUnreachable(pub String);
+
+/// The health of all services; its JSON is the frozen answer of `GET /api/v1/services/health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthReport {
+    /// One entry a service.
+    pub services: Vec<ServiceHealth>,
+    /// How many there are.
+    pub total_services: usize,
+    /// How many of them answered lately.
+    pub responding_services: usize,
+}
+
+/// How one service is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServiceHealth {
+    /// `healthy`, or another word.
+    pub status: String,
+    /// Its name.
+    pub service: String,
+    /// When it said so, in RFC 3339; `None` when it never did.
+    pub timestamp: Option<String>,
+    /// The version of its program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How long it runs, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uptime_s: Option<u64>,
+    /// Its process's resident memory in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_bytes: Option<u64>,
+}
+
+/// Who breaks things for drills. The root gives one only in development.
+pub trait Chaos: Send + Sync + 'static {
+    /// Kills the tree of a service; its supervisor starts it again.
+    fn kill(&self, service: Service);
+
+    /// Makes the entity `id` of `kind` panic; `false` when there is no such kind.
+    fn panic_entity(&self, kind: &str, id: &str) -> bool;
+}
