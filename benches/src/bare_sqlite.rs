@@ -6,12 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
 use runtime::{
     Entity, Journal,
     entity::EventPayload,
     journal::sqlite::{SqliteJournal, SqliteOptions},
 };
+use rusqlite::{Connection, params};
 use tokio::runtime::Runtime;
 
 use crate::{

@@ -5,7 +5,7 @@ use std::{future, sync::Arc};
 use futures::{FutureExt, future::BoxFuture};
 use runtime::{
     CommandId, Journal, JournalError, Position, Recorded, Row, SqlValue,
-    journal::{Append, Loaded, Outcome, Settle},
+    journal::{Append, Loaded, RecordedOutcome, Settle},
 };
 use tokio::sync::watch;
 
@@ -35,11 +35,7 @@ impl Journal for ForgetfulJournal {
         settle(Ok(()));
     }
 
-    fn outcome(
-        &self,
-        _: Arc<str>,
-        _: CommandId,
-    ) -> BoxFuture<'static, Result<Option<(Outcome, Vec<Recorded>)>, JournalError>> {
+    fn outcome(&self, _: Arc<str>, _: CommandId) -> BoxFuture<'static, RecordedOutcome> {
         at_once(None)
     }
 

@@ -93,4 +93,3 @@ fn command_id_bits(number: u64) -> u128 {
     };
     u128::from(mixed(1)) << 64 | u128::from(mixed(2))
 }
-

@@ -85,7 +85,7 @@ pub enum OrderCommand {
     /// A buyer orders.
     Submit {
         /// What.
-        draft: Draft,
+        draft: Box<Draft>,
         /// When.
         now: Timestamp,
     },
@@ -151,13 +151,13 @@ pub enum OrderCommand {
 #[allow(missing_docs, reason = "the fields are those of the commands")]
 pub enum OrderEvent {
     /// A buyer ordered; the stock is asked for.
-    Submitted { draft: Draft, at: Timestamp, expires_at: Timestamp },
+    Submitted { draft: Box<Draft>, at: Timestamp, expires_at: Timestamp },
     /// The stock of one line is held.
     LineReserved { sku: Sku },
     /// The stock of one line is not there.
     LineRejected { shortfall: Shortfall },
     /// Every line is held: the order stands, and can be paid.
-    Created { draft: Draft, at: Timestamp, expires_at: Timestamp },
+    Created { draft: Box<Draft>, at: Timestamp, expires_at: Timestamp },
     /// Some line is not there: what is held goes back.
     Rejected { hold: Hold },
     /// A payment goes ahead.
@@ -378,7 +378,7 @@ impl Entity for OrderEntity {
     }
 }
 
-fn submit(draft: Draft, now: Timestamp) -> Result<Vec<OrderEvent>, OrderRefusal> {
+fn submit(draft: Box<Draft>, now: Timestamp) -> Result<Vec<OrderEvent>, OrderRefusal> {
     if draft.lines.is_empty() || !draft.adds_up() {
         return Err(OrderRefusal::DoesNotAddUp);
     }
@@ -396,7 +396,7 @@ fn record_reserved(order: &Order, sku: Sku, now: Timestamp) -> Vec<OrderEvent> {
     let mut events = vec![OrderEvent::LineReserved { sku }];
     match (is_last, order.shortfalls.is_empty()) {
         (true, true) => {
-            let (draft, expires_at) = (order.draft.clone(), order.expires_at);
+            let (draft, expires_at) = (Box::new(order.draft.clone()), order.expires_at);
             events.push(OrderEvent::Created { draft, at: now, expires_at });
         }
         (true, false) => events.push(OrderEvent::Rejected { hold }),

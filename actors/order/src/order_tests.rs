@@ -66,7 +66,7 @@ fn when(state: &Option<Order>, command: OrderCommand) -> Vec<OrderEvent> {
 }
 
 fn submit() -> OrderCommand {
-    OrderCommand::Submit { draft: draft(), now: at(0) }
+    OrderCommand::Submit { draft: Box::new(draft()), now: at(0) }
 }
 fn reserved(name: &str) -> OrderCommand {
     OrderCommand::RecordReserved { sku: sku(name), now: at(1) }
@@ -108,7 +108,7 @@ fn one_missing_line_rejects_the_order_and_releases_what_is_held() {
 fn a_draft_that_does_not_add_up_is_refused() {
     let mut wrong = draft();
     wrong.total_minor -= 1;
-    let refused = OrderEntity::decide(&None, OrderCommand::Submit { draft: wrong, now: at(0) });
+    let refused = OrderEntity::decide(&None, OrderCommand::Submit { draft: Box::new(wrong), now: at(0) });
     assert_eq!(refused, Err(OrderRefusal::DoesNotAddUp));
 }
 

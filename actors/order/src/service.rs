@@ -124,7 +124,7 @@ impl OrderService {
     /// [`OrderError::OutOfStock`] when a line is not there: then nothing is held and there is no order.
     pub async fn place(&self, draft: Draft, context: &RequestContext) -> Result<Order, OrderError> {
         let order_id = draft.order_id.clone();
-        let command = OrderCommand::Submit { draft, now: Timestamp::from_millis(context.at_ms) };
+        let command = OrderCommand::Submit { draft: Box::new(draft), now: Timestamp::from_millis(context.at_ms) };
         let command_id = CommandId::of(&["submit", order_id.as_str()]);
         self.orders.ask(order_id.as_str(), command, context.command(command_id)).await?;
         let placed = self.orders.wait_until(order_id.as_str(), context.deadline, |order| {

@@ -206,7 +206,7 @@ pub enum PaymentCommand {
 #[allow(missing_docs, reason = "the fields are those of the commands")]
 pub enum PaymentEvent {
     /// A buyer wants to pay.
-    Requested { payment: Payment },
+    Requested { payment: Box<Payment> },
     /// The order agrees: the provider is to be asked.
     Approved { payment_id: PaymentId },
     /// The buyer must prove who they are.
@@ -335,7 +335,7 @@ impl Entity for PaymentEntity {
 
     fn evolve(state: &mut OrderPayments, event: &PaymentEvent) {
         if let PaymentEvent::Requested { payment } = event {
-            state.payments.push(payment.clone());
+            state.payments.push(Payment::clone(payment));
         } else if let Some(payment) = state.payments.iter_mut().find(|payment| payment.payment_id == *payment_of(event))
         {
             evolve_payment(payment, event);
@@ -374,7 +374,7 @@ fn request(state: &OrderPayments, payment: Payment) -> Result<Vec<PaymentEvent>,
     }
     let attempt = u32::try_from(state.payments.len()).unwrap_or(u32::MAX).saturating_add(1);
     let payment = Payment { status: PaymentStatus::Created, attempt, refunds: Vec::new(), ..payment };
-    Ok(vec![PaymentEvent::Requested { payment }])
+    Ok(vec![PaymentEvent::Requested { payment: Box::new(payment) }])
 }
 
 fn record_charge(payment: &Payment, outcome: ChargeOutcome) -> Vec<PaymentEvent> {

@@ -39,12 +39,7 @@ fn one_by_one(keys: usize) -> f64 {
 }
 
 const PAIRS: [Pair; 8] = [
-    Pair {
-        name: "durable, 1 key / bare group commit",
-        bar: "≥ 0.50",
-        ours: || asks(1),
-        control: || group_commit(1),
-    },
+    Pair { name: "durable, 1 key / bare group commit", bar: "≥ 0.50", ours: || asks(1), control: || group_commit(1) },
     Pair {
         name: "durable, 10,000 keys / bare group commit",
         bar: "≥ 0.50",

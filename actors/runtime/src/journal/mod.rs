@@ -200,6 +200,9 @@ pub enum Outcome {
     Refused(String),
 }
 
+/// What a command came to, with the events that it appended; nothing where no such command is recorded.
+pub type RecordedOutcome = Result<Option<(Outcome, Vec<Recorded>)>, JournalError>;
+
 /// The tie between an entity's incarnation and its writes. When one write fails, all later ones of the same incarnation
 /// must fail too: they were decided on a state that never became true.
 #[derive(Debug, Default)]
@@ -294,11 +297,7 @@ pub trait Journal: Send + Sync + 'static {
     fn after_queued(&self, settle: Settle);
 
     /// The outcome recorded for a command with the events it appended, seen after everything queued before.
-    fn outcome(
-        &self,
-        stream: Arc<str>,
-        command_id: CommandId,
-    ) -> BoxFuture<'static, Result<Option<(Outcome, Vec<Recorded>)>, JournalError>>;
+    fn outcome(&self, stream: Arc<str>, command_id: CommandId) -> BoxFuture<'static, RecordedOutcome>;
 
     /// Reads a stream: snapshot, tail, and the command ids seen, at most `seen_max` of these.
     fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>>;

@@ -26,7 +26,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_ite
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Append, Journal, JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, Row, Settle, SqlValue,
+    Append, Journal, JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, Settle,
+    SqlValue,
     writer::{Request, Settled, Writer, stored_outcome},
 };
 use crate::command::CommandId;
@@ -212,11 +213,7 @@ impl Journal for SqliteJournal {
         self.send(Request::AfterQueued(settle));
     }
 
-    fn outcome(
-        &self,
-        stream: Arc<str>,
-        command_id: CommandId,
-    ) -> BoxFuture<'static, Result<Option<(Outcome, Vec<Recorded>)>, JournalError>> {
+    fn outcome(&self, stream: Arc<str>, command_id: CommandId) -> BoxFuture<'static, RecordedOutcome> {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Outcome { stream, command_id, reply });
         async move { answer.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
@@ -413,11 +410,7 @@ pub(super) fn events_of(
 }
 
 /// Reads the outcome of a command; the writer calls it on its own connection.
-pub(super) fn outcome_of(
-    connection: &Connection,
-    stream: &str,
-    command_id: CommandId,
-) -> Result<Option<(Outcome, Vec<Recorded>)>, JournalError> {
+pub(super) fn outcome_of(connection: &Connection, stream: &str, command_id: CommandId) -> RecordedOutcome {
     let Some(outcome) = stored_outcome(connection, stream, command_id).map_err(query_error)? else {
         return Ok(None);
     };

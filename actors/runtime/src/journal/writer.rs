@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, params, params_from_iter};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Append, JournalError, Outcome, Position, Recorded, Settle, sqlite::outcome_of};
+use super::{Append, JournalError, Outcome, Position, RecordedOutcome, Settle, sqlite::outcome_of};
 use crate::command::CommandId;
 
 /// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
@@ -30,16 +30,8 @@ const IDLE_CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 pub(super) enum Request {
     Append(Box<Append>),
     AfterQueued(Settle),
-    Outcome {
-        stream: Arc<str>,
-        command_id: CommandId,
-        reply: oneshot::Sender<Result<Option<(Outcome, Vec<Recorded>)>, JournalError>>,
-    },
-    StorePosition {
-        subscription: Arc<str>,
-        position: Position,
-        settle: Settle,
-    },
+    Outcome { stream: Arc<str>, command_id: CommandId, reply: oneshot::Sender<RecordedOutcome> },
+    StorePosition { subscription: Arc<str>, position: Position, settle: Settle },
     Close,
 }
 

@@ -1,4 +1,5 @@
 //! A counter on a real journal: the smallest entity that can be wrong.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::{path::Path, sync::Arc, time::Duration};
 
