@@ -6,7 +6,7 @@
 //! - [`service`]: [`UserService`], the use cases; [`outbox`]: what the world is told of them; [`error`]: how they fail.
 //! - Entities, each a pure decider: [`email_claim`] (one writer per e-mail address), [`user`], [`session`] (the family of
 //!   one sign-in's refresh tokens).
-//! - Values: [`email`], [`profile`], [`role`], [`validation`].
+//! - Values: [`email`], [`profile`], [`role`], [`signed_in`], [`validation`].
 //! - Secrets: [`password`] (Argon2id on a bounded pool), [`token_issuer`] (EdDSA access tokens), [`refresh_token`].
 //!
 //! # What is kept where
@@ -25,6 +25,7 @@ pub mod refresh_token;
 pub mod role;
 pub mod service;
 pub mod session;
+pub mod signed_in;
 pub mod token_issuer;
 pub mod user;
 pub mod validation;
@@ -36,6 +37,7 @@ pub use password::Password;
 pub use profile::{Address, AddressPatch, Change, Profile, ProfilePatch};
 pub use role::Role;
 pub use runtime::RequestContext;
-pub use service::{Account, Ensured, SignedIn, Tokens, UserService, UserServiceConfig};
+pub use service::{Account, Ensured, UserService, UserServiceConfig};
+pub use signed_in::{SignedIn, Tokens};
 pub use token_issuer::{PublicKey, TokenIssuer};
 pub use validation::{FieldError, Registration};

@@ -22,6 +22,7 @@ use crate::{
     refresh_token::{RefreshToken, TokenHash},
     role::Role,
     session::{RevokeReason, SESSION_LIFETIME_MS, Session, SessionCommand, SessionEvent, SessionRefusal, Standing},
+    signed_in::{SignedIn, Tokens},
     token_issuer::TokenIssuer,
     user::{User, UserCommand, UserState},
     validation::{FieldError, Registration, ValidRegistration},
@@ -53,28 +54,6 @@ impl Default for UserServiceConfig {
             hash_wait_max: Duration::from_secs(2),
         }
     }
-}
-
-/// A pair of tokens, and whose they are.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    /// The access token, a JWT.
-    pub access_token: String,
-    /// How long it is good, in seconds.
-    pub expires_in_seconds: u64,
-    /// The refresh token: good once.
-    pub refresh_token: RefreshToken,
-    /// The session that both belong to.
-    pub session_id: SessionId,
-}
-
-/// Somebody who has just signed in, or registered.
-#[derive(Clone, Debug)]
-pub struct SignedIn {
-    /// Who.
-    pub profile: Profile,
-    /// Their tokens.
-    pub tokens: Tokens,
 }
 
 /// A user that the operator wants to exist.

@@ -1,6 +1,6 @@
 //! A user: one writer for their profile, their roles and their password's hash.
 //!
-//! The entity's id is the user id. [`UserState::version`] counts the changes that the user can see, so a new hash of the
+//! The entity's id is the user id. [`UserAccount::version`] counts the changes that the user can see, so a new hash of the
 //! same password leaves it as it is.
 
 use contracts::{Timestamp, UserId};
