@@ -24,7 +24,11 @@ mod secret;
 mod service_tree;
 mod tree;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    io::{IsTerminal, stderr},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::Parser;
 use config::{Arguments, Settings};
@@ -49,7 +53,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error.to_string()),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("the system gives no threads: {error}")),
@@ -74,6 +78,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let root = tree::start(&settings, &house).await?;
     let shop = house.shop(&settings, &root)?;
     people::ensure(&settings, &house).await?;
+    people::recall_revocations(&house, &shop.verifier).await?;
     if settings.is_demo {
         demo::stock(&house).await?;
     }
