@@ -1,6 +1,6 @@
 //! The clock of unpaid orders.
 //!
-//! An actor in the order service's tree that looks, every second, which pending orders are over their time, and asks each
+//! An actor in the order service's tree that looks, every second, which unpaid orders are over their time, and asks each
 //! to expire: the order decides. It owns nothing; when it dies its supervisor starts it again and nothing is lost, for
 //! what is due is read from the view each time.
 

@@ -358,7 +358,9 @@ impl Entity for OrderEntity {
             }
             (Some(order), OrderCommand::Cancel { reason, refund_id }) => cancel(order, reason, refund_id),
             (Some(order), OrderCommand::Expire { now }) => {
-                let is_over = order.status == OrderStatus::Pending && now >= order.expires_at;
+                // A payment holds the order for its window only: what is captured later is given back.
+                let is_unpaid = matches!(order.status, OrderStatus::Pending | OrderStatus::PaymentProcessing);
+                let is_over = is_unpaid && now >= order.expires_at;
                 Ok(is_over.then(|| order.cancelled("expired", false)).into_iter().collect())
             }
             (None, _) => Err(OrderRefusal::Unknown),

@@ -147,13 +147,20 @@ fn a_declined_card_leaves_the_order_payable() {
 }
 
 #[test]
-fn an_order_expires_when_its_time_is_over_but_never_under_a_payment() {
+fn an_order_expires_when_its_time_is_over_and_a_payment_holds_it_for_its_window() {
     let expire = |seconds| OrderCommand::Expire { now: at(seconds) };
     let state = run(pending());
     assert_eq!(when(&state, expire(15 * 60 - 1)), vec![]);
     assert!(matches!(when(&state, expire(15 * 60))[..], [E::Cancelled { .. }]));
-    let processing = run([pending(), vec![pay_at(at(2))]].concat());
-    assert_eq!(when(&processing, expire(100_000)), vec![]);
+    let late = 15 * 60 - 1;
+    let processing = run([pending(), vec![pay_at(at(late))]].concat());
+    assert_eq!(when(&processing, expire(late + 10 * 60 - 1)), vec![]);
+    assert!(matches!(when(&processing, expire(late + 10 * 60))[..], [E::Cancelled { .. }]));
+    let abandoned = run([pending(), vec![pay_at(at(late)), expire(late + 10 * 60)]].concat());
+    assert!(
+        matches!(when(&abandoned, succeeded())[..], [E::RefundRequired { .. }]),
+        "money that comes later goes back"
+    );
 }
 
 #[test]

@@ -235,13 +235,12 @@ impl OrderService {
         Ok(totals)
     }
 
-    /// The pending orders whose time is over, at most `limit`.
+    /// The unpaid orders whose time is over, at most `limit`.
     ///
     /// # Errors
     /// [`JournalError`] when the view cannot be read.
     pub async fn due_to_expire(&self, now: Timestamp, limit: i64) -> Result<Vec<OrderId>, JournalError> {
-        let sql =
-            "SELECT order_id FROM orders WHERE status = 'pending' AND expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2";
+        let sql = "SELECT order_id FROM orders WHERE status IN ('pending', 'payment_processing') AND expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2";
         let rows = self.journal.query(sql, vec![now.as_millis().into(), limit.into()]).await?;
         let read = |row: &Row| OrderId::parse(row.text(0)?).map_err(|error| JournalError::Corrupt(error.to_string()));
         rows.iter().map(read).collect()

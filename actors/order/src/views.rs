@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS orders (
     doc            TEXT    NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS orders_by_user ON orders (user_id, created_ms, order_id);
-CREATE INDEX IF NOT EXISTS orders_to_expire ON orders (expires_ms) WHERE status = 'pending';
+CREATE INDEX IF NOT EXISTS orders_to_expire ON orders (expires_ms) WHERE status IN ('pending', 'payment_processing');
 ";
 
 const UPSERT: &str = "INSERT INTO orders (order_id, user_id, status, created_ms, updated_ms, expires_ms, total_minor, \
