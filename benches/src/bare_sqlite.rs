@@ -23,7 +23,7 @@ use crate::{
 /// The most that the runtime's writer puts into one transaction: with less in a batch, the control would be weaker.
 pub const BATCH_COMMANDS_MAX: usize = 4_096;
 /// The runtime's writer checkpoints after that many rows; a command without views is two.
-const CHECKPOINT_ROWS: usize = 20_000;
+const CHECKPOINT_ROWS: usize = 60_000;
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
                        PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;";
 const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
