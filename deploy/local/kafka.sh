@@ -111,7 +111,7 @@ fetch_with_maven() { # version, folder
     local work=$2.fetching.$$
     mkdir -p "$work"
     cat >"$work/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
+<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>local</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>

@@ -31,7 +31,7 @@ pub trait HealthTransport: Send + Sync + 'static {
     fn reach(&self, now: Instant) -> Result<(), BusUnreachable>;
 }
 
-/// Where an end delivers what arrives. It is called from the transport's threads, one call at a time, and must return at once.
+/// Where an end delivers what arrives. It is called from any thread, perhaps from several at once, and must return at once.
 pub trait Listener: Send + Sync + 'static {
     /// A record's value has arrived.
     fn heard(&self, value: &[u8]);
