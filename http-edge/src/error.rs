@@ -220,7 +220,15 @@ impl ApiError {
     /// Logs the cause and writes the response.
     #[must_use]
     pub fn into_response(self, request_id: &CorrelationId) -> Response {
-        let (status, code) = self.0.code.row();
+        let mut response = reply::json_bytes(self.status(), self.to_json(request_id));
+        response.headers_mut().extend(self.0.headers);
+        response
+    }
+
+    /// Logs the cause and writes the body alone: for refusals that are stored before they are sent.
+    #[must_use]
+    pub fn to_json(&self, request_id: &CorrelationId) -> String {
+        let (_, code) = self.0.code.row();
         self.log(code, request_id);
         let body = Body {
             error: BodyError {
@@ -231,10 +239,13 @@ impl ApiError {
             },
         };
         // Strings and already serialised JSON always serialise.
-        let json = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = reply::json_bytes(status, json);
-        response.headers_mut().extend(self.0.headers);
-        response
+        serde_json::to_string(&body).unwrap_or_default()
+    }
+
+    /// Whether the client is told to come back: the refusal is for now only.
+    #[must_use]
+    pub fn is_for_now(&self) -> bool {
+        self.0.headers.iter().any(|(name, _)| name == RETRY_AFTER)
     }
 
     /// Our faults loudly, the clients' quietly: they can send any number of those.

@@ -1,35 +1,178 @@
 //! The gateway: the API on one port.
+//!
+//! Every group of routes goes through one door, [`admit`]: who asks, is it too often, what does the handler say, how much is
+//! left. Handlers turn a request into a use case of a service and its result into an answer; they decide nothing that a
+//! service must decide.
+//!
+//! # Layout
+//!
+//! - `users`, `products`, `inventory`, `orders`, `payments`, `admin`: one group of routes each
+//! - `order_draft`: what a buyer wants, priced and added up; `payment_form`: what a buyer pays with
+//! - `order_json`, `product_json`, `payment_json`: how the API shows them
+//! - `cursor`: where a page begins
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use contracts::Service;
+use contracts::{Service, Timestamp};
+use runtime::RequestContext;
 use warp::Filter;
 
+use crate::auth::{self, Principal, Role};
+use crate::error::ApiError;
 use crate::metrics;
+use crate::rate_limit::Purpose;
+use crate::reply::{self, Response};
+use crate::request::Request;
+use crate::route;
 use crate::routing::{self, Routes};
 use crate::service_port::{healthy, ready};
 use crate::shop::Shop;
+
+mod admin;
+mod cursor;
+mod inventory;
+mod order_draft;
+mod order_json;
+mod orders;
+mod payment_form;
+mod payment_json;
+mod payments;
+mod product_json;
+mod products;
+mod users;
+
+/// How long the services may take for a request: with [`crate::idempotent`]'s half second this stays under the five that
+/// people wait, also where a service is away.
+pub const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The gateway's name in health answers.
 const NAME: &str = "api-gateway";
 
 /// The routes of the gateway's port.
 pub fn gateway(shop: Arc<Shop>) -> Routes {
-    let readiness = Arc::clone(&shop);
-    routing::root(|_| async { healthy(NAME) })
-        .or(routing::top("healthz", |_| async { healthy(NAME) }))
-        .unify()
-        .or(routing::top("readyz", move |_| {
-            let shop = Arc::clone(&readiness);
-            async move { ready(NAME, &shop, &Service::ALL) }
-        }))
-        .unify()
-        .or(routing::top("metrics", move |_| {
-            let shop = Arc::clone(&shop);
-            async move { Ok(metrics::page(&shop, None)) }
-        }))
-        .unify()
-        .or(routing::fallback())
-        .unify()
-        .boxed()
+    let groups = [
+        group(&shop, "products", products::purpose, products::answer),
+        group(&shop, "orders", orders::purpose, orders::answer),
+        group(&shop, "payments", payments::purpose, payments::answer),
+        group(&shop, "users", users::purpose, users::answer),
+        group(&shop, "auth", users::purpose, users::answer_alias),
+        group(&shop, "inventory", inventory::purpose, inventory::answer),
+        group(&shop, "admin", admin::purpose, admin::answer),
+        group(&shop, "services", |_| Purpose::Free, services),
+        bare(&shop, routing::root(|_| async { healthy(NAME) })),
+        bare(&shop, operator_page(&shop, "healthz", |_| healthy(NAME))),
+        bare(&shop, operator_page(&shop, "readyz", |shop| ready(NAME, shop, &Service::ALL))),
+        bare(&shop, operator_page(&shop, "metrics", |shop| Ok(metrics::page(shop, None)))),
+    ];
+    let all = groups.into_iter().reduce(|first, next| first.or(next).unify().boxed());
+    let unknown = bare(&shop, routing::fallback());
+    all.map_or(unknown.clone(), |all| all.or(unknown).unify().boxed())
+}
+
+/// `/{name}`, a page of one line for those who run the shop.
+fn operator_page(shop: &Arc<Shop>, name: &'static str, page: fn(&Shop) -> Result<Response, ApiError>) -> Routes {
+    let shop = Arc::clone(shop);
+    routing::top(name, move |request: Request| {
+        let shop = Arc::clone(&shop);
+        async move {
+            match request.path().segments().as_slice() {
+                [_] => page(&shop),
+                _ => Err(ApiError::unknown_route()),
+            }
+        }
+    })
+}
+
+/// Routes that anybody may ask as often as they like; only counted.
+fn bare(shop: &Arc<Shop>, routes: Routes) -> Routes {
+    let shop = Arc::clone(shop);
+    let count = move |response: Response| {
+        shop.requests.count(response.status());
+        response
+    };
+    routes.map(count).boxed()
+}
+
+/// The group `/api/v1/{resource}` behind the door.
+fn group<H, F>(shop: &Arc<Shop>, resource: &'static str, purpose: fn(&Request) -> Purpose, handler: H) -> Routes
+where
+    H: Fn(Arc<Shop>, Call) -> F + Copy + Send + Sync + 'static,
+    F: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    let shop = Arc::clone(shop);
+    routing::api(resource, move |request| admit(Arc::clone(&shop), request, purpose, handler))
+}
+
+/// A request behind the door.
+pub(crate) struct Call {
+    pub(crate) request: Request,
+    pub(crate) context: RequestContext,
+    /// Who asks, or why their token is not good: only a route that needs to know refuses a bad token.
+    asker: Result<Option<Principal>, ApiError>,
+}
+
+impl Call {
+    /// The signed-in person.
+    ///
+    /// # Errors
+    /// 401 when nobody is signed in.
+    pub(crate) fn user(&mut self) -> Result<Principal, ApiError> {
+        auth::require_user(std::mem::replace(&mut self.asker, Ok(None))?)
+    }
+
+    /// The signed-in person, who has one of `roles`.
+    ///
+    /// # Errors
+    /// 401 when nobody is signed in, 403 without the role.
+    pub(crate) fn role(&mut self, roles: &[Role]) -> Result<Principal, ApiError> {
+        auth::require_role(std::mem::replace(&mut self.asker, Ok(None))?, roles)
+    }
+}
+
+/// The door: counts the request against its asker's limit, answers it, and says how much is left.
+async fn admit<H, F>(
+    shop: Arc<Shop>,
+    request: Request,
+    purpose: fn(&Request) -> Purpose,
+    handler: H,
+) -> Result<Response, ApiError>
+where
+    H: Fn(Arc<Shop>, Call) -> F,
+    F: Future<Output = Result<Response, ApiError>>,
+{
+    let request_id = request.request_id().clone();
+    let asker = shop.verifier.authenticate(request.headers());
+    let user = asker.as_ref().ok().and_then(Option::as_ref).map(|principal| principal.user_id.clone());
+    let verdict = shop.rate_limiter.admit(purpose(&request), user.as_ref(), request.peer(), Timestamp::now());
+    let admitted = verdict.map_or(Ok(()), |verdict| verdict.check());
+    let answered = match admitted {
+        Ok(()) => {
+            let mut context = RequestContext::new(request_id.as_str(), PATIENCE);
+            context.actor = user.map(|user| user.as_str().into());
+            handler(Arc::clone(&shop), Call { request, context, asker }).await
+        }
+        Err(error) => Err(error),
+    };
+    let mut response = answered.unwrap_or_else(|error| error.into_response(&request_id));
+    if let Some(verdict) = verdict {
+        verdict.write_headers(response.headers_mut());
+    }
+    shop.requests.count(response.status());
+    Ok(response)
+}
+
+/// Whether a person may see what is another's.
+pub(crate) fn is_staff(principal: &Principal) -> bool {
+    principal.has_role(Role::Support)
+}
+
+async fn services(shop: Arc<Shop>, call: Call) -> Result<Response, ApiError> {
+    route!(call.request, {
+        GET ["api", "v1", "services", "health"] => match shop.health.report() {
+            Ok(report) => reply::ok(&report),
+            Err(unreachable) => Err(ApiError::unavailable(crate::error::RETRY_AFTER_SECONDS_DEFAULT).because(unreachable)),
+        },
+    })
 }

@@ -10,7 +10,10 @@
 //! - [`auth`]: who is asking, and may they
 //! - [`rate_limit`], [`idempotency`]: too often, and again
 //! - [`reply`], [`json`]: what goes out
-//! - [`error`]: every refusal, its status and its shape
+//! - [`error`]: every refusal, its status and its shape; `failures`: which one a service's error is
+//! - `idempotent`, `conditional`: work that is done once, answers and writes that depend on a version
+//! - [`gateway()`]: the API; [`service_port()`]: each service's own port; [`metrics`]: their numbers
+//! - [`shop`]: what all of these are given
 //!
 //! It owns no business rule and no state that must survive a restart. Handlers turn a [`Request`] into a
 //! command of a service and its reply into a [`Response`].
@@ -18,10 +21,13 @@
 
 pub mod auth;
 pub mod body;
+mod conditional;
 pub mod error;
+mod failures;
 pub mod fields;
 pub mod gateway;
 pub mod idempotency;
+mod idempotent;
 pub mod json;
 pub mod metrics;
 pub mod query;

@@ -1,0 +1,326 @@
+//! Payments of orders.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contracts::{OrderId, PaymentId, RequestId};
+use order_service::{Order, OrderStatus};
+use payment_service::{FailedBy, NewPayment, Payment, PaymentError, PaymentStatus};
+use runtime::operation::{LEASE_MS, Operation};
+use runtime::{CommandId, Entities, RequestContext};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use warp::http::StatusCode;
+
+use super::payment_form::{self, PaymentForm};
+use super::{Call, is_staff, payment_json};
+use crate::auth::Principal;
+use crate::body::JSON_BYTES_MAX;
+use crate::error::ApiError;
+use crate::failures::{already_paid, of_ask, refused_by_order};
+use crate::idempotency::IdempotencyKey;
+use crate::idempotent::{self, Answer, Attempt, Keyed};
+use crate::json::Object;
+use crate::rate_limit::Purpose;
+use crate::reply::{self, Response};
+use crate::request::Request;
+use crate::route;
+use crate::shop::Shop;
+
+const ROUTE: &str = "/api/v1/payments";
+const CONFIRM: &str = "/api/v1/payments/{id}/confirm";
+
+/// How long a payment may take until its buyer is told "processing": as long as a slow provider, for who hears that must ask
+/// again.
+const PAYMENT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a decided payment waits for its order to say so too. It will; only the reader's next look is at stake.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
+const _: () = assert!(
+    (PAYMENT_PATIENCE.as_millis() + SETTLE_PATIENCE.as_millis()) * 2 < LEASE_MS as u128,
+    "a payment must not outlast the lease of its key"
+);
+/// How many ids one request may go through; see [`charged`]. As many as an order takes payments.
+const IDS_MAX: usize = 5;
+
+pub(super) fn purpose(_: &Request) -> Purpose {
+    Purpose::Api
+}
+
+pub(super) async fn answer(shop: Arc<Shop>, call: Call) -> Result<Response, ApiError> {
+    route!(call.request, {
+        GET ["api", "v1", "payments"] => list(&shop, call).await,
+        POST ["api", "v1", "payments"] => pay(shop, call).await,
+        GET ["api", "v1", "payments", id] => detail(&shop, call, id).await,
+        POST ["api", "v1", "payments", id, "confirm"] => confirm(shop, call, id).await,
+    })
+}
+
+fn operations(shop: &Shop) -> Result<Entities<Operation>, ApiError> {
+    Ok(shop.payments.get()?.operations().clone())
+}
+
+async fn pay(shop: Arc<Shop>, mut call: Call) -> Result<Response, ApiError> {
+    let user = call.user()?;
+    let key = IdempotencyKey::optional(call.request.headers())?;
+    let body = call.request.json_bytes(JSON_BYTES_MAX).await?;
+    let form = payment_form::read(&body)?;
+    let ids = vec![PaymentId::generate().to_string()];
+    let (request_id, context) = (call.request.request_id().clone(), patient(call.context));
+    let Some(key) = key else {
+        // Without a key the payment service itself sees to it that an order is paid once.
+        let attempt = Attempt { ids, is_resumed: false };
+        return Ok(paid(&shop, &user, form, &attempt, &context).await?.into_response());
+    };
+    let keyed = Keyed::new(&shop, user.user_id.as_str(), &call.request, ROUTE, &key, &body)?;
+    let work = {
+        let (shop, context) = (Arc::clone(&shop), context.clone());
+        move |attempt| async move { paid(&shop, &user, form, &attempt, &context).await }
+    };
+    idempotent::once(shop, operations, keyed, ids, request_id, context, work).await
+}
+
+fn patient(context: RequestContext) -> RequestContext {
+    RequestContext { deadline: Instant::now() + PAYMENT_PATIENCE, ..context }
+}
+
+async fn paid(
+    shop: &Shop,
+    user: &Principal,
+    form: PaymentForm,
+    attempt: &Attempt,
+    context: &RequestContext,
+) -> Result<Answer, ApiError> {
+    let payment_id: PaymentId = attempt.id(0)?;
+    let order = own_order(shop, user, &form.order_id, context).await?;
+    // An earlier attempt may have paid this very order: then the services know what to say, and say it again.
+    if !attempt.is_resumed {
+        check_payable(&order)?;
+        check_amount(&order, &form)?;
+    }
+    if !(attempt.is_resumed && is_written(shop, &payment_id).await?) {
+        payment_form::check_expiry(&form.card)?;
+    }
+    let new = NewPayment {
+        payment_id,
+        order_id: form.order_id,
+        user_id: user.user_id.clone(),
+        amount: form.amount,
+        card: form.card,
+    };
+    match charged(shop, new, context).await? {
+        Charged::Decided(payment) => decided(shop, &payment, StatusCode::CREATED, context).await,
+        Charged::Undecided(body) => Answer::json(StatusCode::ACCEPTED, &body),
+    }
+}
+
+async fn is_written(shop: &Shop, payment_id: &PaymentId) -> Result<bool, ApiError> {
+    match shop.payments.get()?.payment(payment_id).await {
+        Ok(_) => Ok(true),
+        Err(PaymentError::NotFound) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The buyer's own order.
+///
+/// # Errors
+/// 404 also for another's order.
+async fn own_order(
+    shop: &Shop,
+    user: &Principal,
+    order_id: &OrderId,
+    context: &RequestContext,
+) -> Result<Order, ApiError> {
+    let order = shop.orders.get()?.order(order_id, context).await?;
+    if order.draft.user_id == user.user_id { Ok(order) } else { Err(ApiError::not_found("order")) }
+}
+
+fn check_payable(order: &Order) -> Result<(), ApiError> {
+    match order.status {
+        OrderStatus::Pending => Ok(()),
+        OrderStatus::PaymentProcessing => Err(ApiError::payment_in_progress()),
+        OrderStatus::Paid => Err(already_paid()),
+        OrderStatus::Cancelled if order.cancel_reason.as_deref() == Some("expired") => {
+            Err(ApiError::reservation_expired())
+        }
+        OrderStatus::Cancelled => Err(refused_by_order("order_cancelled")),
+        OrderStatus::Placing | OrderStatus::Rejected => Err(ApiError::not_found("order")),
+    }
+}
+
+fn check_amount(order: &Order, form: &PaymentForm) -> Result<(), ApiError> {
+    let is_right = form.amount.currency() == order.draft.currency && form.amount.minor() == order.draft.total_minor;
+    if is_right { Ok(()) } else { Err(refused_by_order("amount_mismatch")) }
+}
+
+/// What asking for a payment came to.
+enum Charged {
+    Decided(Box<Payment>),
+    Undecided(Object),
+}
+
+/// Asks for the payment. An id that was refused because another payment was on its way is refused for ever; when that one
+/// has come to nothing, the request goes on under the id that follows from both. The same request always goes the same
+/// way, so it charges once however often it is repeated.
+async fn charged(shop: &Shop, mut new: NewPayment, context: &RequestContext) -> Result<Charged, ApiError> {
+    for _ in 0..IDS_MAX {
+        match shop.payments.get()?.pay(new.clone(), context).await {
+            Ok(payment) => return Ok(Charged::Decided(Box::new(payment))),
+            Err(PaymentError::StillProcessing { payment_id }) => return undecided(shop, &payment_id).await,
+            Err(PaymentError::InProgress { payment_id: other }) if other != new.payment_id => {
+                match status_of(shop, &new.order_id, &other, context).await? {
+                    Some(PaymentStatus::Failed) => new.payment_id = follower(&new.payment_id, &other),
+                    Some(status) if !status.is_open() => return Err(already_paid().with("payment_id", &other)),
+                    _ => return Err(ApiError::payment_in_progress()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(ApiError::payment_in_progress())
+}
+
+async fn status_of(
+    shop: &Shop,
+    order_id: &OrderId,
+    payment_id: &PaymentId,
+    context: &RequestContext,
+) -> Result<Option<PaymentStatus>, ApiError> {
+    let (payments, payment_id) = (shop.payments.get()?, payment_id.clone());
+    let status = payments.entities().read(order_id.as_str(), context.deadline, move |payments, _| {
+        payments.get(&payment_id).map(|payment| payment.status)
+    });
+    status.await.map_err(of_ask)
+}
+
+/// The id that follows from a refused one and the one that was in its way: as old as the refused one.
+fn follower(refused: &PaymentId, in_the_way: &PaymentId) -> PaymentId {
+    let digest = Sha256::digest(format!("{refused} after {in_the_way}"));
+    let mut low = [0; 16];
+    low[6..].copy_from_slice(&digest[..10]);
+    let time = refused.ulid_u128().unwrap_or(0) >> 80 << 80;
+    PaymentId::from_ulid(time | u128::from_be_bytes(low))
+}
+
+/// Not decided in time, or decided while the service was started anew: what is written says.
+async fn undecided(shop: &Shop, payment_id: &PaymentId) -> Result<Charged, ApiError> {
+    match shop.payments.get()?.payment(payment_id).await {
+        Ok(payment) if !matches!(payment.status, PaymentStatus::Created | PaymentStatus::Processing) => {
+            Ok(Charged::Decided(Box::new(payment)))
+        }
+        Ok(payment) => Ok(Charged::Undecided(payment_json::processing(&payment)?)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The answer of a payment that is decided, once its order says the same.
+async fn decided(
+    shop: &Shop,
+    payment: &Payment,
+    success: StatusCode,
+    context: &RequestContext,
+) -> Result<Answer, ApiError> {
+    if payment.status != PaymentStatus::RequiresAction {
+        settle(shop, payment, context).await;
+    }
+    match (payment.status, &payment.failure) {
+        (PaymentStatus::Failed, Some(failure)) if failure.by == FailedBy::Order => Err(refused_by_order(&failure.code)),
+        (PaymentStatus::Failed, failure) => {
+            let (code, is_retryable) =
+                failure.as_ref().map_or(("declined", false), |failure| (&failure.code, failure.is_retryable));
+            Err(ApiError::payment_declined(code, payment.payment_id.as_str(), is_retryable))
+        }
+        _ => Answer::json(success, &payment_json::payment(payment)?),
+    }
+}
+
+/// So that the order reads as its payment does. If it takes too long, it will a little later.
+async fn settle(shop: &Shop, payment: &Payment, context: &RequestContext) {
+    let context = RequestContext { deadline: Instant::now() + SETTLE_PATIENCE, ..context.clone() };
+    let Ok(orders) = shop.orders.get() else { return };
+    if let Err(error) = orders.settled(&payment.order_id, &payment.payment_id, &context).await {
+        tracing::warn!(order_id = %payment.order_id, %error, "the order has not taken account of its payment yet");
+    }
+}
+
+async fn detail(shop: &Shop, mut call: Call, id: &str) -> Result<Response, ApiError> {
+    let user = call.user()?;
+    reply::ok(&payment_json::payment(&seen_by(shop, &user, id).await?)?)
+}
+
+/// A payment, if it is the asker's or the asker may see all.
+///
+/// # Errors
+/// 404 also for another's payment.
+async fn seen_by(shop: &Shop, user: &Principal, id: &str) -> Result<Payment, ApiError> {
+    let payment_id = PaymentId::parse(id).map_err(|_| ApiError::not_found("payment"))?;
+    let payment = shop.payments.get()?.payment(&payment_id).await?;
+    let may_see = payment.user_id == user.user_id || is_staff(user);
+    if may_see { Ok(payment) } else { Err(ApiError::not_found("payment")) }
+}
+
+async fn list(shop: &Shop, mut call: Call) -> Result<Response, ApiError> {
+    let user = call.user()?;
+    let query = call.request.query()?;
+    let missing = || ApiError::bad_parameter("order_id", "is required");
+    let order_id = query.text("order_id", 100)?.ok_or_else(missing)?;
+    let order_id = OrderId::parse(order_id).map_err(|error| ApiError::bad_parameter("order_id", error))?;
+    if !is_staff(&user) {
+        own_order(shop, &user, &order_id, &call.context).await?;
+    }
+    let payments = shop.payments.get()?.payments_of(&order_id).await?;
+    let payments: Vec<Object> = payments.iter().map(payment_json::payment).collect::<Result<_, _>>()?;
+    reply::ok(&Object::new().field("payments", &payments))
+}
+
+async fn confirm(shop: Arc<Shop>, mut call: Call, id: &str) -> Result<Response, ApiError> {
+    let user = call.user()?;
+    let key = IdempotencyKey::required(call.request.headers())?;
+    let body = call.request.optional_json_bytes(JSON_BYTES_MAX).await?;
+    let keyed = Keyed::new(&shop, user.user_id.as_str(), &call.request, CONFIRM, &key, &body)?;
+    let ids = vec![RequestId::generate().to_string()];
+    let (request_id, context, id) = (call.request.request_id().clone(), patient(call.context), id.to_owned());
+    let work = {
+        let (shop, context) = (Arc::clone(&shop), context.clone());
+        move |attempt: Attempt| async move {
+            let payment = seen_by(&shop, &user, &id).await?;
+            confirmed(&shop, &payment, &attempt.id(0)?, &context).await
+        }
+    };
+    idempotent::once(shop, operations, keyed, ids, request_id, context, work).await
+}
+
+async fn confirmed(
+    shop: &Shop,
+    payment: &Payment,
+    confirmation: &RequestId,
+    context: &RequestContext,
+) -> Result<Answer, ApiError> {
+    let command_id = CommandId::of(&["confirm", confirmation.as_str()]);
+    match shop.payments.get()?.confirm(&payment.payment_id, command_id, context).await {
+        Ok(payment) => decided(shop, &payment, StatusCode::OK, context).await,
+        Err(PaymentError::StillProcessing { .. }) => {
+            Answer::json(StatusCode::ACCEPTED, &payment_json::processing(payment)?)
+        }
+        Err(PaymentError::InvalidTransition { from }) => {
+            Err(ApiError::invalid_state_transition(&from, "confirm this payment"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_that_follows_is_always_the_same_and_its_own() {
+        let (refused, other) = (PaymentId::generate(), PaymentId::generate());
+        let next = follower(&refused, &other);
+        assert_eq!(next, follower(&refused, &other));
+        assert_ne!(next, refused);
+        assert_ne!(next, follower(&refused, &PaymentId::generate()));
+        assert_ne!(next, follower(&PaymentId::generate(), &other));
+        assert_eq!(next.ulid_u128().unwrap() >> 80, refused.ulid_u128().unwrap() >> 80, "sorted by its time");
+    }
+}

@@ -1,0 +1,378 @@
+//! The front before work that must be done once: `Idempotency-Key` as API.md §5 has it.
+//!
+//! ```text
+//! look ─► finished: the stored answer again
+//!      └► begin (durable: fingerprint, ids, lease) ─► work under those ids ─► finish (durable: answer) ─► answer
+//!                                                                         └► release, when it is not to be remembered
+//! ```
+//!
+//! What is stored lives in an [`Operation`] of the service that owns the work. The work runs in a task of its own: a
+//! client that leaves does not leave it half done. An answer leaves only after it is stored, so a key never gives two.
+//!
+//! A refusal "for now" (one with `Retry-After`) is not stored, nor is what the table of API.md excludes: the next attempt
+//! runs again, under the same ids.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contracts::RequestId;
+use futures::FutureExt;
+use hmac::{Hmac, KeyInit, Mac};
+use runtime::command::now_ms;
+use runtime::operation::{LEASE_MS, Operation, OperationCommand, OperationEvent, OperationRefusal};
+use runtime::{AskError, CommandId, CommandMeta, Entities, RequestContext};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use warp::http::header::{ETAG, LOCATION};
+use warp::http::{HeaderName, StatusCode};
+
+use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
+use crate::failures::of_ask;
+use crate::idempotency::{Fingerprint, IdempotencyKey};
+use crate::reply::{self, Response};
+use crate::request::{CorrelationId, Request};
+use crate::shop::Shop;
+
+/// How long the journal may take to store an answer, or to give a lease back.
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
+/// A lease that could not be given back because its service is down is tried again this often …
+const RELEASE_PAUSE: Duration = Duration::from_millis(500);
+/// … and so many times: until it has ended by itself.
+const RELEASE_TRIES: u32 = 60;
+const _: () = assert!(
+    RELEASE_TRIES as u128 * RELEASE_PAUSE.as_millis() >= LEASE_MS as u128,
+    "a lease that outlives the tries would shut its key out for no reason"
+);
+
+/// Says that an answer is the stored one.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// Where a service keeps its operations, asked anew each time: the service may have been restarted.
+pub(crate) type Operations = fn(&Shop) -> Result<Entities<Operation>, ApiError>;
+
+/// An answer as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The JSON of the body.
+    pub(crate) body: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) location: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) etag: Option<String>,
+}
+
+impl Answer {
+    /// An answer with this body.
+    ///
+    /// # Errors
+    /// 500 when `body` has no JSON, which our own types never do.
+    pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, ApiError> {
+        let body = serde_json::to_string(body).map_err(ApiError::internal)?;
+        Ok(Self { status: status.as_u16(), body, location: None, etag: None })
+    }
+
+    /// With `Location` and the `ETag` of a version.
+    pub(crate) fn at(self, location: String, version: u64) -> Self {
+        Self { location: Some(location), ..self }.tagged(version)
+    }
+
+    /// With the `ETag` of a version.
+    pub(crate) fn tagged(self, version: u64) -> Self {
+        Self { etag: Some(format!("\"{version}\"")), ..self }
+    }
+
+    pub(crate) fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = reply::json_bytes(status, self.body);
+        for (name, value) in [(LOCATION, self.location), (ETAG, self.etag)] {
+            if let Some(value) = value {
+                response = reply::with_header(response, name, &value);
+            }
+        }
+        response
+    }
+}
+
+/// What stands under one key: whose and which it is, and what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Keyed {
+    /// The id of the operation: the SHA-256 of the key within its scope.
+    pub(crate) operation_id: String,
+    /// What is asked: the HMAC of the request's fingerprint.
+    pub(crate) fingerprint: String,
+}
+
+impl Keyed {
+    /// `principal` asks for what `request` and `body` say; `route` is the request's path with names for its ids.
+    ///
+    /// # Errors
+    /// 400 when the body is not JSON or nests too deep.
+    pub(crate) fn new(
+        shop: &Shop,
+        principal: &str,
+        request: &Request,
+        route: &str,
+        key: &IdempotencyKey,
+        body: &[u8],
+    ) -> Result<Self, ApiError> {
+        let fingerprint = Fingerprint::of(request.method(), request.path().as_str(), body)?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(&shop.fingerprint_key).expect("HMAC takes a key of any length");
+        mac.update(fingerprint.as_bytes());
+        let scope = key.scope(principal, request.method(), route);
+        Ok(Self {
+            operation_id: hex(&Sha256::digest(scope.as_bytes())),
+            fingerprint: hex(&mac.finalize().into_bytes()),
+        })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The ids that the work is to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// As they were given, or those of an earlier attempt.
+    pub(crate) ids: Vec<String>,
+    /// An attempt before this one began, and may have done part of the work.
+    pub(crate) is_resumed: bool,
+}
+
+impl Attempt {
+    /// The id at a place.
+    ///
+    /// # Errors
+    /// 500 when what is stored there is no such id: then it was stored for other work.
+    pub(crate) fn id<T: std::str::FromStr>(&self, place: usize) -> Result<T, ApiError> {
+        let id = self.ids.get(place).and_then(|id| id.parse().ok());
+        id.ok_or_else(|| ApiError::internal(format_args!("an operation has no id at place {place}: {:?}", self.ids)))
+    }
+}
+
+/// Does `work` once under its key, or gives the stored answer again.
+///
+/// # Errors
+/// What the work refuses; 409 while another attempt is at it; 422 when the key stands for another request; 503 when it is
+/// unknown whether the answer was stored.
+pub(crate) async fn once<W, F>(
+    shop: Arc<Shop>,
+    operations: Operations,
+    keyed: Keyed,
+    ids: Vec<String>,
+    request_id: CorrelationId,
+    context: RequestContext,
+    work: W,
+) -> Result<Response, ApiError>
+where
+    W: FnOnce(Attempt) -> F + Send + 'static,
+    F: Future<Output = Result<Answer, ApiError>> + Send + 'static,
+{
+    let kept = operations(&shop)?;
+    let stored = kept.read(keyed.operation_id.as_str(), context.deadline, |state, _| state.clone()).await;
+    let stored = stored.map_err(of_ask)?;
+    if let Some(result) = stored.answer(now_ms()) {
+        return if stored.is_other_request(&keyed.fingerprint) {
+            Err(ApiError::idempotency_key_reused())
+        } else {
+            replay(result)
+        };
+    }
+    let holder = format!("{}:{}", shop.process_id.replace(':', "-"), RequestId::generate());
+    let lease = Lease { shop, operations, operation_id: keyed.operation_id, holder, request_id };
+    let task = tokio::spawn(lease.run(keyed.fingerprint, ids, context, work));
+    task.await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+}
+
+fn replay(result: &str) -> Result<Response, ApiError> {
+    let answer: Answer = serde_json::from_str(result).map_err(ApiError::internal)?;
+    Ok(reply::with_header(answer.into_response(), REPLAYED, "true"))
+}
+
+/// Whether a refusal is stored and given again.
+fn is_remembered(error: &ApiError) -> bool {
+    matches!(error.status(), StatusCode::PAYMENT_REQUIRED | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY)
+        && !error.is_for_now()
+}
+
+/// One attempt's hold on an operation.
+#[derive(Clone)]
+struct Lease {
+    shop: Arc<Shop>,
+    operations: Operations,
+    operation_id: String,
+    holder: String,
+    request_id: CorrelationId,
+}
+
+impl Lease {
+    async fn run<W, F>(
+        self,
+        fingerprint: String,
+        ids: Vec<String>,
+        context: RequestContext,
+        work: W,
+    ) -> Result<Response, ApiError>
+    where
+        W: FnOnce(Attempt) -> F,
+        F: Future<Output = Result<Answer, ApiError>>,
+    {
+        let attempt = match self.begin(fingerprint, ids, &context).await? {
+            Begun::Attempt(attempt) => attempt,
+            Begun::Finished(result) => return replay(&result),
+        };
+        let done = AssertUnwindSafe(async { work(attempt).await }).catch_unwind().await;
+        match done.unwrap_or_else(|_panic| Err(ApiError::internal("the work under a key panicked"))) {
+            Ok(answer) => self.finish(answer).await,
+            Err(error) if is_remembered(&error) => {
+                let body = error.to_json(&self.request_id);
+                let status = error.status().as_u16();
+                self.finish(Answer { status, body, location: None, etag: None }).await
+            }
+            Err(error) => {
+                self.release().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(&self, fingerprint: String, ids: Vec<String>, context: &RequestContext) -> Result<Begun, ApiError> {
+        let (holder, now_ms) = (self.holder.clone(), now_ms());
+        let begin = OperationCommand::Begin { fingerprint, ids: ids.clone(), holder, now_ms };
+        let meta = context.command(CommandId::of(&["begin-operation", &self.holder]));
+        let begun = (self.operations)(&self.shop)?.ask(self.operation_id.as_str(), begin, meta).await;
+        match begun {
+            Ok(accepted) => match accepted.events.into_iter().next() {
+                Some(OperationEvent::Begun { ids: begun, .. }) => {
+                    Ok(Begun::Attempt(Attempt { is_resumed: begun != ids, ids: begun }))
+                }
+                other => Err(ApiError::internal(format_args!("an operation that began says {other:?}"))),
+            },
+            Err(AskError::Refused(OperationRefusal::Finished { result })) => Ok(Begun::Finished(result)),
+            Err(AskError::Refused(OperationRefusal::OtherRequest)) => Err(ApiError::idempotency_key_reused()),
+            Err(AskError::Refused(OperationRefusal::InProgress)) => Err(ApiError::idempotency_in_progress()),
+            Err(error @ (AskError::DeadlineExceeded | AskError::Unavailable)) => {
+                // It may have begun: then nobody would know that nobody is at it.
+                self.release().await;
+                Err(of_ask(error))
+            }
+            Err(error) => Err(of_ask(error)),
+        }
+    }
+
+    /// Stores the answer, then gives it.
+    async fn finish(&self, answer: Answer) -> Result<Response, ApiError> {
+        let result = serde_json::to_string(&answer).map_err(ApiError::internal)?;
+        let finish = OperationCommand::Finish { holder: self.holder.clone(), result, now_ms: now_ms() };
+        match self.ask("finish-operation", finish).await {
+            Ok(()) => Ok(answer.into_response()),
+            Err(Some(AskError::Refused(_))) => self.given_by_successor().await,
+            Err(_) => {
+                self.release().await;
+                let cause = "the answer was not stored in time";
+                Err(ApiError::unavailable(RETRY_AFTER_SECONDS_DEFAULT).because(cause))
+            }
+        }
+    }
+
+    /// This attempt took longer than its lease and another took over: its answer is the answer.
+    async fn given_by_successor(&self) -> Result<Response, ApiError> {
+        let deadline = tokio::time::Instant::now() + STORE_PATIENCE;
+        let operations = (self.operations)(&self.shop)?;
+        let stored = operations.read(self.operation_id.as_str(), deadline, |state, _| state.clone()).await;
+        match stored.map_err(of_ask)?.answer(now_ms()) {
+            Some(result) => replay(result),
+            None => Err(ApiError::idempotency_in_progress()),
+        }
+    }
+
+    /// Gives the lease back, in the background where the service does not answer now.
+    async fn release(&self) {
+        if self.try_release().await {
+            return;
+        }
+        let lease = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..RELEASE_TRIES {
+                tokio::time::sleep(RELEASE_PAUSE).await;
+                if lease.try_release().await {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn try_release(&self) -> bool {
+        let release = OperationCommand::Release { holder: self.holder.clone() };
+        self.ask("release-operation", release).await.is_ok()
+    }
+
+    /// Asks the operation; `None` when its service is down.
+    async fn ask(&self, step: &str, command: OperationCommand) -> Result<(), Option<AskError<OperationRefusal>>> {
+        let operations = (self.operations)(&self.shop).map_err(|_| None)?;
+        let command_id = CommandId::of(&[step, &self.holder]);
+        let meta = CommandMeta::new(command_id, STORE_PATIENCE).correlated(self.request_id.as_str());
+        operations.ask(self.operation_id.as_str(), command, meta).await.map(|_| ()).map_err(Some)
+    }
+}
+
+/// What beginning came to.
+enum Begun {
+    Attempt(Attempt),
+    Finished(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_stored_and_given_again_to_the_byte() {
+        let answer = Answer::json(StatusCode::CREATED, &["ord_1"]).unwrap().at("/api/v1/orders/ord_1".into(), 1);
+        let stored = serde_json::to_string(&answer).unwrap();
+        assert_eq!(serde_json::from_str::<Answer>(&stored).unwrap(), answer);
+        let replayed = replay(&stored).unwrap();
+        assert_eq!(replayed.status(), 201);
+        assert_eq!(replayed.headers()[&REPLAYED], "true");
+        assert_eq!(replayed.headers()[ETAG], "\"1\"");
+        assert_eq!(replayed.headers()[LOCATION], "/api/v1/orders/ord_1");
+        assert!(!answer.into_response().headers().contains_key(&REPLAYED));
+    }
+
+    #[test]
+    fn what_is_remembered_is_as_the_table_says() {
+        let remembered = [
+            ApiError::payment_declined("card_declined", "pay_1", false),
+            ApiError::reservation_expired(),
+            ApiError::invalid_field("amount", "must be the total"),
+        ];
+        let forgotten = [
+            ApiError::malformed("x"),
+            ApiError::authentication_required(),
+            ApiError::authorization_failed(),
+            ApiError::not_found("order"),
+            ApiError::payload_too_large(1),
+            ApiError::unsupported_media_type(),
+            ApiError::rate_limit_exceeded(1),
+            ApiError::internal("x"),
+            ApiError::unavailable(1),
+            ApiError::payment_in_progress(),
+            ApiError::idempotency_in_progress(),
+        ];
+        assert!(remembered.iter().all(is_remembered));
+        for error in &forgotten {
+            assert!(!is_remembered(error), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_taken_by_place_and_kind() {
+        let attempt = Attempt { ids: vec!["ord_1".into(), "res_2".into()], is_resumed: false };
+        assert_eq!(attempt.id::<contracts::OrderId>(0).unwrap().as_str(), "ord_1");
+        assert_eq!(attempt.id::<contracts::OrderId>(1).unwrap_err().status(), 500);
+        assert_eq!(attempt.id::<contracts::OrderId>(2).unwrap_err().status(), 500);
+    }
+}
