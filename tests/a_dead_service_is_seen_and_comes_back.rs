@@ -54,7 +54,7 @@ fn a_killed_service_is_seen_within_a_second_and_comes_back_by_itself() {
         client.get("/").send().expect(200);
         let asked = Instant::now();
         let during =
-            buyer.client.post("/api/v1/orders", order_body(&product.id, 1)).key(&format!("during {service}")).send();
+            buyer.client.post("/api/v1/orders", order_body(&product.id, 1)).key(&format!("during-{service}")).send();
         assert!(matches!(during.status, 201 | 503), "{} {}", during.status, during.text);
         assert!(asked.elapsed() < ANSWERED_WITHIN, "answered after {:?}", asked.elapsed());
         if during.status == 503 {
@@ -64,7 +64,7 @@ fn a_killed_service_is_seen_within_a_second_and_comes_back_by_itself() {
 
         until(BACK_WITHIN, &format!("{service} is back"), || is_healthy(&client, service).then_some(()));
         println!("{service} back after {:?}", killed.elapsed());
-        let order = buyer.order(&product, 1, &format!("after {service}"));
+        let order = buyer.order(&product, 1, &format!("after-{service}"));
         assert_eq!(buyer.pay(&order, CARD_GOOD).expect(201).json()["status"], "succeeded");
     }
 }

@@ -184,7 +184,7 @@ fn services_health_is_right_with_the_broker_up_away_and_back() {
     client.get("/").send().expect(200);
     let product = Product::create(&shop.admin(), "Cable", "12.34", 10);
     let buyer = shop.register("buyer@example.com");
-    let order = buyer.order(&product, 1, "while the broker is away");
+    let order = buyer.order(&product, 1, "while-the-broker-is-away");
     assert_eq!(buyer.pay(&order, CARD_GOOD).expect(201).json()["status"], "succeeded");
     assert_eq!(healthy(&client).0, 503);
 
