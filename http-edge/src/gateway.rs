@@ -1,13 +1,14 @@
 //! The gateway: the API on one port.
 //!
-//! Every group of routes goes through one door, [`admit`]: who asks, is it too often, what does the handler say, how much is
+//! Every group of routes goes through one door, `admit`: who asks, is it too often, what does the handler say, how much is
 //! left. Handlers turn a request into a use case of a service and its result into an answer; they decide nothing that a
 //! service must decide.
 //!
 //! # Layout
 //!
 //! - `users`, `products`, `inventory`, `orders`, `payments`, `admin`: one group of routes each
-//! - `order_draft`: what a buyer wants, priced and added up; `payment_form`: what a buyer pays with
+//! - `order_draft`: what a buyer wants, priced and added up; `payment_form`: what a buyer pays with; `payment_charge`:
+//!   asking for it until it is known what came of it
 //! - `order_json`, `product_json`, `payment_json`: how the API shows them
 //! - `cursor`: where a page begins
 
@@ -36,6 +37,7 @@ mod inventory;
 mod order_draft;
 mod order_json;
 mod orders;
+mod payment_charge;
 mod payment_form;
 mod payment_json;
 mod payments;
@@ -43,7 +45,7 @@ mod product_json;
 mod products;
 mod users;
 
-/// How long the services may take for a request: with [`crate::idempotent`]'s half second this stays under the five that
+/// How long the services may take for a request: with the idempotency front's half second this stays under the five that
 /// people wait, also where a service is away.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -61,7 +63,7 @@ pub fn gateway(shop: Arc<Shop>) -> Routes {
         group(&shop, "inventory", inventory::purpose, inventory::answer),
         group(&shop, "admin", admin::purpose, admin::answer),
         group(&shop, "services", |_| Purpose::Free, services),
-        bare(&shop, routing::root(|_| async { healthy(NAME) })),
+        bare(&shop, routing::root(|request: Request| async move { route!(request, { GET [] => healthy(NAME) }) })),
         bare(&shop, operator_page(&shop, "healthz", |_| healthy(NAME))),
         bare(&shop, operator_page(&shop, "readyz", |shop| ready(NAME, shop, &Service::ALL))),
         bare(&shop, operator_page(&shop, "metrics", |shop| Ok(metrics::page(shop, None)))),
@@ -76,12 +78,7 @@ fn operator_page(shop: &Arc<Shop>, name: &'static str, page: fn(&Shop) -> Result
     let shop = Arc::clone(shop);
     routing::top(name, move |request: Request| {
         let shop = Arc::clone(&shop);
-        async move {
-            match request.path().segments().as_slice() {
-                [_] => page(&shop),
-                _ => Err(ApiError::unknown_route()),
-            }
-        }
+        async move { route!(request, { GET [_] => page(&shop) }) }
     })
 }
 

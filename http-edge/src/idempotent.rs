@@ -19,21 +19,23 @@ use std::time::Duration;
 
 use contracts::RequestId;
 use futures::FutureExt;
-use hmac::{Hmac, KeyInit, Mac};
 use runtime::command::now_ms;
 use runtime::operation::{LEASE_MS, Operation, OperationCommand, OperationEvent, OperationRefusal};
 use runtime::{AskError, CommandId, CommandMeta, Entities, RequestContext};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use warp::http::header::{ETAG, LOCATION};
-use warp::http::{HeaderName, StatusCode};
+use warp::http::StatusCode;
 
 use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 use crate::failures::of_ask;
-use crate::idempotency::{Fingerprint, IdempotencyKey};
-use crate::reply::{self, Response};
-use crate::request::{CorrelationId, Request};
+use crate::reply::Response;
+use crate::request::CorrelationId;
 use crate::shop::Shop;
+
+mod answer;
+mod keyed;
+
+pub(crate) use answer::Answer;
+use answer::replay;
+pub(crate) use keyed::{Attempt, Keyed};
 
 /// How long the journal may take to store an answer, or to give a lease back.
 const STORE_PATIENCE: Duration = Duration::from_millis(500);
@@ -46,112 +48,8 @@ const _: () = assert!(
     "a lease that outlives the tries would shut its key out for no reason"
 );
 
-/// Says that an answer is the stored one.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-
 /// Where a service keeps its operations, asked anew each time: the service may have been restarted.
 pub(crate) type Operations = fn(&Shop) -> Result<Entities<Operation>, ApiError>;
-
-/// An answer as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// The JSON of the body.
-    pub(crate) body: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) location: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) etag: Option<String>,
-}
-
-impl Answer {
-    /// An answer with this body.
-    ///
-    /// # Errors
-    /// 500 when `body` has no JSON, which our own types never do.
-    pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, ApiError> {
-        let body = serde_json::to_string(body).map_err(ApiError::internal)?;
-        Ok(Self { status: status.as_u16(), body, location: None, etag: None })
-    }
-
-    /// With `Location` and the `ETag` of a version.
-    pub(crate) fn at(self, location: String, version: u64) -> Self {
-        Self { location: Some(location), ..self }.tagged(version)
-    }
-
-    /// With the `ETag` of a version.
-    pub(crate) fn tagged(self, version: u64) -> Self {
-        Self { etag: Some(format!("\"{version}\"")), ..self }
-    }
-
-    pub(crate) fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = reply::json_bytes(status, self.body);
-        for (name, value) in [(LOCATION, self.location), (ETAG, self.etag)] {
-            if let Some(value) = value {
-                response = reply::with_header(response, name, &value);
-            }
-        }
-        response
-    }
-}
-
-/// What stands under one key: whose and which it is, and what it asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Keyed {
-    /// The id of the operation: the SHA-256 of the key within its scope.
-    pub(crate) operation_id: String,
-    /// What is asked: the HMAC of the request's fingerprint.
-    pub(crate) fingerprint: String,
-}
-
-impl Keyed {
-    /// `principal` asks for what `request` and `body` say; `route` is the request's path with names for its ids.
-    ///
-    /// # Errors
-    /// 400 when the body is not JSON or nests too deep.
-    pub(crate) fn new(
-        shop: &Shop,
-        principal: &str,
-        request: &Request,
-        route: &str,
-        key: &IdempotencyKey,
-        body: &[u8],
-    ) -> Result<Self, ApiError> {
-        let fingerprint = Fingerprint::of(request.method(), request.path().as_str(), body)?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&shop.fingerprint_key).expect("HMAC takes a key of any length");
-        mac.update(fingerprint.as_bytes());
-        let scope = key.scope(principal, request.method(), route);
-        Ok(Self {
-            operation_id: hex(&Sha256::digest(scope.as_bytes())),
-            fingerprint: hex(&mac.finalize().into_bytes()),
-        })
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The ids that the work is to use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Attempt {
-    /// As they were given, or those of an earlier attempt.
-    pub(crate) ids: Vec<String>,
-    /// An attempt before this one began, and may have done part of the work.
-    pub(crate) is_resumed: bool,
-}
-
-impl Attempt {
-    /// The id at a place.
-    ///
-    /// # Errors
-    /// 500 when what is stored there is no such id: then it was stored for other work.
-    pub(crate) fn id<T: std::str::FromStr>(&self, place: usize) -> Result<T, ApiError> {
-        let id = self.ids.get(place).and_then(|id| id.parse().ok());
-        id.ok_or_else(|| ApiError::internal(format_args!("an operation has no id at place {place}: {:?}", self.ids)))
-    }
-}
 
 /// Does `work` once under its key, or gives the stored answer again.
 ///
@@ -185,11 +83,6 @@ where
     let lease = Lease { shop, operations, operation_id: keyed.operation_id, holder, request_id };
     let task = tokio::spawn(lease.run(keyed.fingerprint, ids, context, work));
     task.await.unwrap_or_else(|error| Err(ApiError::internal(error)))
-}
-
-fn replay(result: &str) -> Result<Response, ApiError> {
-    let answer: Answer = serde_json::from_str(result).map_err(ApiError::internal)?;
-    Ok(reply::with_header(answer.into_response(), REPLAYED, "true"))
 }
 
 /// Whether a refusal is stored and given again.
@@ -330,19 +223,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_stored_and_given_again_to_the_byte() {
-        let answer = Answer::json(StatusCode::CREATED, &["ord_1"]).unwrap().at("/api/v1/orders/ord_1".into(), 1);
-        let stored = serde_json::to_string(&answer).unwrap();
-        assert_eq!(serde_json::from_str::<Answer>(&stored).unwrap(), answer);
-        let replayed = replay(&stored).unwrap();
-        assert_eq!(replayed.status(), 201);
-        assert_eq!(replayed.headers()[&REPLAYED], "true");
-        assert_eq!(replayed.headers()[ETAG], "\"1\"");
-        assert_eq!(replayed.headers()[LOCATION], "/api/v1/orders/ord_1");
-        assert!(!answer.into_response().headers().contains_key(&REPLAYED));
-    }
-
-    #[test]
     fn what_is_remembered_is_as_the_table_says() {
         let remembered = [
             ApiError::payment_declined("card_declined", "pay_1", false),
@@ -366,13 +246,5 @@ mod tests {
         for error in &forgotten {
             assert!(!is_remembered(error), "{error:?}");
         }
-    }
-
-    #[test]
-    fn ids_are_taken_by_place_and_kind() {
-        let attempt = Attempt { ids: vec!["ord_1".into(), "res_2".into()], is_resumed: false };
-        assert_eq!(attempt.id::<contracts::OrderId>(0).unwrap().as_str(), "ord_1");
-        assert_eq!(attempt.id::<contracts::OrderId>(1).unwrap_err().status(), 500);
-        assert_eq!(attempt.id::<contracts::OrderId>(2).unwrap_err().status(), 500);
     }
 }

@@ -8,16 +8,16 @@ use order_service::{Order, OrderStatus};
 use payment_service::{FailedBy, NewPayment, Payment, PaymentError, PaymentStatus};
 use runtime::operation::{LEASE_MS, Operation};
 use runtime::{CommandId, Entities, RequestContext};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use warp::http::StatusCode;
 
+use super::payment_charge::{Charged, charged};
 use super::payment_form::{self, PaymentForm};
 use super::{Call, is_staff, payment_json};
 use crate::auth::Principal;
 use crate::body::JSON_BYTES_MAX;
 use crate::error::ApiError;
-use crate::failures::{already_paid, of_ask, refused_by_order};
+use crate::failures::{already_paid, refused_by_order};
 use crate::idempotency::IdempotencyKey;
 use crate::idempotent::{self, Answer, Attempt, Keyed};
 use crate::json::Object;
@@ -39,9 +39,6 @@ const _: () = assert!(
     (PAYMENT_PATIENCE.as_millis() + SETTLE_PATIENCE.as_millis()) * 2 < LEASE_MS as u128,
     "a payment must not outlast the lease of its key"
 );
-/// How many ids one request may go through; see [`charged`]. As many as an order takes payments.
-const IDS_MAX: usize = 5;
-
 pub(super) fn purpose(_: &Request) -> Purpose {
     Purpose::Api
 }
@@ -153,66 +150,6 @@ fn check_amount(order: &Order, form: &PaymentForm) -> Result<(), ApiError> {
     if is_right { Ok(()) } else { Err(refused_by_order("amount_mismatch")) }
 }
 
-/// What asking for a payment came to.
-enum Charged {
-    Decided(Box<Payment>),
-    Undecided(Object),
-}
-
-/// Asks for the payment. An id that was refused because another payment was on its way is refused for ever; when that one
-/// has come to nothing, the request goes on under the id that follows from both. The same request always goes the same
-/// way, so it charges once however often it is repeated.
-async fn charged(shop: &Shop, mut new: NewPayment, context: &RequestContext) -> Result<Charged, ApiError> {
-    for _ in 0..IDS_MAX {
-        match shop.payments.get()?.pay(new.clone(), context).await {
-            Ok(payment) => return Ok(Charged::Decided(Box::new(payment))),
-            Err(PaymentError::StillProcessing { payment_id }) => return undecided(shop, &payment_id).await,
-            Err(PaymentError::InProgress { payment_id: other }) if other != new.payment_id => {
-                match status_of(shop, &new.order_id, &other, context).await? {
-                    Some(PaymentStatus::Failed) => new.payment_id = follower(&new.payment_id, &other),
-                    Some(status) if !status.is_open() => return Err(already_paid().with("payment_id", &other)),
-                    _ => return Err(ApiError::payment_in_progress()),
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(ApiError::payment_in_progress())
-}
-
-async fn status_of(
-    shop: &Shop,
-    order_id: &OrderId,
-    payment_id: &PaymentId,
-    context: &RequestContext,
-) -> Result<Option<PaymentStatus>, ApiError> {
-    let (payments, payment_id) = (shop.payments.get()?, payment_id.clone());
-    let status = payments.entities().read(order_id.as_str(), context.deadline, move |payments, _| {
-        payments.get(&payment_id).map(|payment| payment.status)
-    });
-    status.await.map_err(of_ask)
-}
-
-/// The id that follows from a refused one and the one that was in its way: as old as the refused one.
-fn follower(refused: &PaymentId, in_the_way: &PaymentId) -> PaymentId {
-    let digest = Sha256::digest(format!("{refused} after {in_the_way}"));
-    let mut low = [0; 16];
-    low[6..].copy_from_slice(&digest[..10]);
-    let time = refused.ulid_u128().unwrap_or(0) >> 80 << 80;
-    PaymentId::from_ulid(time | u128::from_be_bytes(low))
-}
-
-/// Not decided in time, or decided while the service was started anew: what is written says.
-async fn undecided(shop: &Shop, payment_id: &PaymentId) -> Result<Charged, ApiError> {
-    match shop.payments.get()?.payment(payment_id).await {
-        Ok(payment) if !matches!(payment.status, PaymentStatus::Created | PaymentStatus::Processing) => {
-            Ok(Charged::Decided(Box::new(payment)))
-        }
-        Ok(payment) => Ok(Charged::Undecided(payment_json::processing(&payment)?)),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// The answer of a payment that is decided, once its order says the same.
 async fn decided(
     shop: &Shop,
@@ -306,21 +243,5 @@ async fn confirmed(
             Err(ApiError::invalid_state_transition(&from, "confirm this payment"))
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_that_follows_is_always_the_same_and_its_own() {
-        let (refused, other) = (PaymentId::generate(), PaymentId::generate());
-        let next = follower(&refused, &other);
-        assert_eq!(next, follower(&refused, &other));
-        assert_ne!(next, refused);
-        assert_ne!(next, follower(&refused, &PaymentId::generate()));
-        assert_ne!(next, follower(&PaymentId::generate(), &other));
-        assert_eq!(next.ulid_u128().unwrap() >> 80, refused.ulid_u128().unwrap() >> 80, "sorted by its time");
     }
 }
