@@ -7,7 +7,7 @@ use microcommerce_benches::{messages, raw_ractor};
 
 fn main() {
     let is_test = std::env::args().any(|argument| argument == "--test");
-    let (told, asked) = if is_test { (2_000, 500) } else { (200_000, 20_000) };
+    let (told, asked) = if is_test { (2_000, 500) } else { (400_000, 200_000) };
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("messages");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);

@@ -64,8 +64,10 @@ pub fn calls(actors: usize, messages: u64) -> Duration {
     measure(actors, move |adders| async move {
         let started = Instant::now();
         for number in 0..messages {
+            let round = number / adders.len() as u64;
             let adder = &adders[(number % adders.len() as u64) as usize];
-            ractor::call!(adder, |reply| Add::Ask(1, reply)).expect("the actor answers");
+            let total = ractor::call!(adder, |reply| Add::Ask(1, reply)).expect("the actor answers");
+            assert_eq!(total, round + 1, "it has handled one message a round");
         }
         started.elapsed()
     })

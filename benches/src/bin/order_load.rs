@@ -132,7 +132,8 @@ impl Run {
         let (mut placed, mut others) = (latencies()?, BTreeMap::new());
         for number in 0.. {
             let product = &self.products[(index + number) % self.products.len()];
-            let headers = format!("Authorization: Bearer {token}\r\nIdempotency-Key: {}-{index}-{number}\r\n", self.name);
+            let headers =
+                format!("Authorization: Bearer {token}\r\nIdempotency-Key: {}-{index}-{number}\r\n", self.name);
             let body = json!({ "items": [{ "product_id": product, "quantity": 1 }] }).to_string();
             let began = Instant::now();
             let (status, _) = shop.post("/api/v1/orders", &headers, &body)?;

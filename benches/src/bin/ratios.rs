@@ -15,8 +15,8 @@ const ASKERS: usize = 8_192;
 const COMMANDS: u64 = 200_000;
 /// One commit each takes some 0.2 ms: as many as fit into a second or so.
 const COMMANDS_ONE_BY_ONE: u64 = 4_000;
-const TOLD: u64 = 500_000;
-const ASKED: u64 = 50_000;
+const TOLD: u64 = 1_000_000;
+const ASKED: u64 = 500_000;
 
 struct Pair {
     name: &'static str,
