@@ -7,7 +7,7 @@ use ractor::Actor;
 use runtime::{
     AskError, CommandId, CommandMeta, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster,
     Row,
-    operation::Operation,
+    operation::{self, Operation},
     supervision::{ChildSpec, Restart},
 };
 
@@ -83,10 +83,14 @@ impl OrderService {
     /// [`OrderService::children`].
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, gate: &Arc<Gate>, roster: &Roster) -> Self {
-        let config = EntitiesConfig::default();
         Self {
-            orders: Entities::new(Arc::clone(&journal), gate, config.clone(), roster.scoped("order-service")),
-            operations: Entities::new(Arc::clone(&journal), gate, config, roster.scoped("order-service")),
+            orders: Entities::new(
+                Arc::clone(&journal),
+                gate,
+                EntitiesConfig::default(),
+                roster.scoped("order-service"),
+            ),
+            operations: Entities::new(Arc::clone(&journal), gate, operation::config(), roster.scoped("order-service")),
             journal,
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use contracts::{Money, OrderId, PaymentId, Timestamp, UserId};
 use runtime::{
     AskError, CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster, Row,
-    operation::Operation, supervision::ChildSpec,
+    operation::{self, Operation},
+    supervision::ChildSpec,
 };
 
 use crate::{
@@ -96,11 +97,10 @@ impl PaymentService {
     /// until a supervisor starts [`PaymentService::children`].
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, gate: &Arc<Gate>, roster: &Roster, provider: Arc<dyn Provider>) -> Self {
-        let config = EntitiesConfig::default();
         let roster = roster.scoped("payment-service");
         Self {
-            payments: Entities::new(Arc::clone(&journal), gate, config.clone(), roster.clone()),
-            operations: Entities::new(Arc::clone(&journal), gate, config, roster),
+            payments: Entities::new(Arc::clone(&journal), gate, EntitiesConfig::default(), roster.clone()),
+            operations: Entities::new(Arc::clone(&journal), gate, operation::config(), roster),
             journal,
             provider,
         }

@@ -37,7 +37,7 @@ pub struct EntitiesConfig {
     pub shards: usize,
     /// Commands in flight in one shard; the service's gate bounds all kinds together.
     pub in_flight_per_shard_max: usize,
-    /// Entities awake in one shard (about 8 KiB each and their state). Beyond it the longest idle go to sleep.
+    /// Entities awake in one shard (about 12 KiB each with a small state). Beyond it the longest idle go to sleep.
     pub active_per_shard_max: usize,
     /// An entity that has had no command for this long goes to sleep.
     pub idle_after: Duration,
@@ -52,8 +52,9 @@ impl Default for EntitiesConfig {
         Self {
             shards: 4,
             in_flight_per_shard_max: 16_384,
-            active_per_shard_max: 25_000,
-            idle_after: Duration::from_secs(120),
+            // With four shards: 10,000 awake, some 120 MB a kind.
+            active_per_shard_max: 2_500,
+            idle_after: Duration::from_secs(60),
             recoveries_per_shard_max: 64,
             snapshot_every: 1_000,
         }

@@ -8,14 +8,25 @@
 //! An attempt holds the operation by a lease. A lease ends by time, when its holder gives it up, or with the holder's
 //! process: there is one writer per stream, so a lease of another incarnation is nobody's.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::entity::{Entity, EventPayload};
+use crate::{
+    entities::EntitiesConfig,
+    entity::{Entity, EventPayload},
+};
 
 /// How long an attempt holds its operation, in milliseconds.
 pub const LEASE_MS: i64 = 30_000;
 /// How long a finished operation answers for its key, in milliseconds: one day. Later the key is new again.
 pub const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// The bounds of operations: most are asked a few times within a second and then never again, so few stay awake.
+#[must_use]
+pub fn config() -> EntitiesConfig {
+    EntitiesConfig { active_per_shard_max: 2_000, idle_after: Duration::from_secs(5), ..EntitiesConfig::default() }
+}
 
 /// The entity; its id is the key within its scope.
 pub struct Operation;

@@ -11,7 +11,7 @@ use futures::{FutureExt, future::BoxFuture};
 use hmac::{Hmac, KeyInit, Mac};
 use runtime::{
     AskError, CommandId, CommandMeta, Entities, EntitiesConfig, Entity, EntityId, Gate, Journal, Roster, ViewWrite,
-    entity::EventPayload, supervision::ChildSpec,
+    entity::EventPayload, operation, supervision::ChildSpec,
 };
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -152,7 +152,7 @@ impl SandboxProvider {
     /// number under `fingerprint_key`.
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, fingerprint_key: [u8; 32], roster: &Roster) -> Self {
-        let config = EntitiesConfig { shards: 2, ..EntitiesConfig::default() };
+        let config = EntitiesConfig { shards: 2, ..operation::config() };
         let gate = Gate::new(Self::IN_FLIGHT_MAX);
         let books = Entities::new(Arc::clone(&journal), &gate, config, roster.scoped("sandbox-provider"));
         Self { books, journal, fingerprint_key }
