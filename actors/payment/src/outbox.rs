@@ -43,13 +43,9 @@ fn message(order_id: OrderId, event: PaymentEvent) -> Message {
         PaymentEvent::Approved { payment_id } | PaymentEvent::Confirmed { payment_id } => {
             Message::ExecuteCharge { payment_id, order_id }
         }
-        PaymentEvent::ActionRequired { payment_id, amount_minor, currency, .. } => Message::PaymentRequiresAction {
-            payment_id,
-            order_id,
-            amount_minor,
-            currency,
-            provider: "sandbox".to_owned(),
-        },
+        PaymentEvent::ActionRequired { payment_id, provider, amount_minor, currency, .. } => {
+            Message::PaymentRequiresAction { payment_id, order_id, amount_minor, currency, provider }
+        }
         PaymentEvent::Succeeded { payment_id, amount_minor, currency, provider, provider_ref, captured_at } => {
             Message::PaymentSucceeded {
                 payment_id,

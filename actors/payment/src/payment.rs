@@ -210,7 +210,13 @@ pub enum PaymentEvent {
     /// The order agrees: the provider is to be asked.
     Approved { payment_id: PaymentId },
     /// The buyer must prove who they are.
-    ActionRequired { payment_id: PaymentId, redirect_url: String, amount_minor: i64, currency: Currency },
+    ActionRequired {
+        payment_id: PaymentId,
+        provider: String,
+        redirect_url: String,
+        amount_minor: i64,
+        currency: Currency,
+    },
     /// They have: the provider is to be asked again.
     Confirmed { payment_id: PaymentId },
     /// The money is captured.
@@ -387,8 +393,8 @@ fn record_charge(payment: &Payment, outcome: ChargeOutcome) -> Vec<PaymentEvent>
         ChargeOutcome::Captured { provider, provider_ref, captured_at } => {
             PaymentEvent::Succeeded { payment_id, amount_minor, currency, provider, provider_ref, captured_at }
         }
-        ChargeOutcome::RequiresAction { redirect_url } => {
-            PaymentEvent::ActionRequired { payment_id, redirect_url, amount_minor, currency }
+        ChargeOutcome::RequiresAction { provider, redirect_url } => {
+            PaymentEvent::ActionRequired { payment_id, provider, redirect_url, amount_minor, currency }
         }
         ChargeOutcome::Declined { code, is_retryable } => {
             let failure = Failure { code, is_retryable, by: FailedBy::Provider };

@@ -26,6 +26,8 @@ pub enum ChargeOutcome {
     },
     /// The buyer must prove who they are first.
     RequiresAction {
+        /// The provider.
+        provider: String,
         /// Where.
         redirect_url: String,
     },

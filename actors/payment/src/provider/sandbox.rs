@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS charges (
 
 /// How long it may take to answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Its name in events.
+const NAME: &str = "sandbox";
 /// The card that is accepted whatever its expiry.
 pub const EVERGREEN_CARD: &str = "4111111111111111";
 
@@ -167,7 +169,7 @@ impl SandboxProvider {
 
 impl Provider for SandboxProvider {
     fn name(&self) -> &'static str {
-        "sandbox"
+        NAME
     }
 
     fn tokenize(&self, card: &Card) -> Method {
@@ -227,7 +229,7 @@ impl Provider for SandboxProvider {
 fn outcome_of(book: &Book, key: &str) -> ChargeOutcome {
     match (&book.captured, &book.declined) {
         (Some((_, captured_at)), _) => ChargeOutcome::Captured {
-            provider: "sandbox".to_owned(),
+            provider: NAME.to_owned(),
             provider_ref: format!("ch_{key}"),
             captured_at: *captured_at,
         },
@@ -235,7 +237,8 @@ fn outcome_of(book: &Book, key: &str) -> ChargeOutcome {
             ChargeOutcome::Declined { code: code.clone(), is_retryable: matches!(code.as_str(), "processing_error") }
         }
         (None, None) => {
-            ChargeOutcome::RequiresAction { redirect_url: format!("https://sandbox.invalid/authenticate/{key}") }
+            let redirect_url = format!("https://sandbox.invalid/authenticate/{key}");
+            ChargeOutcome::RequiresAction { provider: NAME.to_owned(), redirect_url }
         }
     }
 }
