@@ -4,6 +4,7 @@
 //!
 //! # Layout
 //!
+//! - [`record`]: what is read and written; [`ports`]: what the engine needs of a log
 //! - [`embedded`]: durable messages between journals, without a broker
 //! - [`health`]: pings, pongs and who is healthy, in one process or over Kafka.
 
@@ -11,3 +12,5 @@
 
 pub mod embedded;
 pub mod health;
+pub mod ports;
+pub mod record;
