@@ -19,7 +19,7 @@ use runtime::{
 };
 use user_service::{TokenIssuer, UserServiceConfig};
 
-use crate::{bus, house::House, secret::Secret};
+use crate::{bus, house::House};
 
 /// Commands in flight in one service.
 const IN_FLIGHT_MAX: usize = 20_000;
@@ -29,9 +29,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// The branch of the user service.
 pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::User.name(), user_service::UserService::VIEWS).await?;
-    let file = house.data_dir.join(Service::User.name()).join("signing-key.pk8");
+    let file = house.settings.data_dir.join(Service::User.name()).join("signing-key.pk8");
     let tokens = blocking(move || TokenIssuer::load_or_create(&file)).await?;
-    house.public_key.set(*tokens.public_key().as_bytes());
+    house.verifier.set_public_key(tokens.public_key().as_bytes());
     let config = UserServiceConfig::default();
     let service =
         user_service::UserService::new(Arc::clone(&journal), &gate(), &house.roster, Arc::new(tokens), config);
@@ -70,12 +70,8 @@ pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 /// The branch of the payment service, with the sandbox provider and its books.
 pub async fn payment(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::Payment.name(), payment_service::VIEWS).await?;
-    let file = house.data_dir.join(Service::Payment.name()).join("secret.key");
-    let secret =
-        blocking(move || Secret::load_or_create(&file).map_err(|error| format!("{}: {error}", file.display()))).await?;
-    house.secret.set(secret.clone());
     let books = open(&house, "sandbox-provider", sandbox::VIEWS).await?;
-    let provider = Arc::new(SandboxProvider::new(Arc::clone(&books), secret.key("cards"), &house.roster));
+    let provider = Arc::new(SandboxProvider::new(Arc::clone(&books), house.secret.key("cards"), &house.roster));
     let mut children = vec![keeper("books-keeper", books)];
     children.extend(provider.children());
     let service = PaymentService::new(Arc::clone(&journal), &gate(), &house.roster, provider);
@@ -97,7 +93,7 @@ fn gate() -> Arc<Gate> {
 }
 
 async fn open(house: &House, name: &str, views: &'static str) -> Result<Arc<dyn Journal>, StartError> {
-    let options = SqliteOptions { directory: house.data_dir.join(name), views };
+    let options = SqliteOptions { directory: house.settings.data_dir.join(name), views };
     let journal = blocking(move || SqliteJournal::open(&options)).await?;
     Ok(journal)
 }
@@ -139,6 +135,7 @@ fn responder(house: &House, service: Service, journal: Arc<dyn Journal>) -> Chil
             service: service.name().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: house.process_id.clone(),
+            address: house.settings.address_of(service),
             condition: Arc::new(move || {
                 if journal.is_open() { ServiceCondition::Healthy } else { ServiceCondition::Unhealthy }
             }),

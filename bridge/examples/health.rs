@@ -54,6 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             service: service.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: format!("example-{}", std::process::id()),
+            address: None,
             condition: Arc::new(|| ServiceCondition::Healthy),
         };
         start_responder(args, parent.get_cell()).await?;

@@ -16,7 +16,9 @@ use user_service::UserService;
 
 use crate::auth::Verifier;
 use crate::metrics::RequestCounts;
+use crate::peers::{HouseKey, Peers};
 use crate::rate_limit::RateLimiter;
+use crate::trust::TrustLog;
 
 /// Everything that a handler may use.
 pub struct Shop {
@@ -28,10 +30,18 @@ pub struct Shop {
     pub orders: Current<OrderService>,
     /// The payment service, while it stands.
     pub payments: Current<PaymentService>,
+    /// The services that stand in this process; the others are asked through [`Shop::peers`].
+    pub here: Vec<Service>,
+    /// The other processes of the house; `None` where all of it is in this one.
+    pub peers: Option<Peers>,
+    /// What opens the services' own ports for more than how they are; `None`: nothing does.
+    pub house_key: Option<HouseKey>,
     /// Who knows how the services are.
     pub health: Arc<dyn HealthSource>,
     /// Who verifies access tokens.
     pub verifier: Arc<Verifier>,
+    /// How far the verifier knows what the user service of another process said; starts as its default.
+    pub trust: TrustLog,
     /// Who counts requests.
     pub rate_limiter: RateLimiter,
     /// What stands in the tree.
@@ -50,9 +60,18 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Whether `service` stands.
+    /// The way to a service of another process; `None` where it is in this one.
+    #[must_use]
+    pub fn peer_for(&self, service: Service) -> Option<&Peers> {
+        self.peers.as_ref().filter(|_| !self.here.contains(&service))
+    }
+
+    /// Whether `service` stands; of another process, whether it said so lately.
     #[must_use]
     pub fn stands(&self, service: Service) -> bool {
+        if let Some(peers) = self.peer_for(service) {
+            return peers.is_well(service);
+        }
         match service {
             Service::Payment => self.payments.get().is_ok(),
             Service::Product => self.products.get().is_ok(),

@@ -10,6 +10,7 @@ use runtime::{
     operation::{self, Operation},
     supervision::{ChildSpec, Restart},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     expiry::ExpiryClock,
@@ -23,7 +24,7 @@ pub use crate::views::VIEWS;
 const INBOX_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why an order was not placed, found or changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum OrderError {
     /// There is not enough of these.
     #[error("not enough stock")]

@@ -2,6 +2,7 @@
 
 use contracts::Sku;
 use runtime::{AskError, JournalError};
+use serde::{Deserialize, Serialize};
 
 use crate::{product::ProductRefusal, stock_item::StockRefusal};
 
@@ -63,7 +64,7 @@ pub enum ProductError {
 }
 
 /// Why lines have no price.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum QuoteError {
     /// These lines, by their places from 0 up, name nothing that is in the catalogue.
     #[error("{} line(s) name no product", .lines.len())]

@@ -117,6 +117,7 @@ impl House {
             service: service.to_owned(),
             version: "1.2.3".to_owned(),
             instance: "test-1".to_owned(),
+            address: None,
             condition: Arc::new(condition),
         };
         start_responder(args, self.parent.get_cell()).await.unwrap()
