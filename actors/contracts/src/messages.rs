@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Currency, EventId, OrderId, PaymentId, ProductId, Quantity, RefundId, ReservationId, Service, SessionId, Sku,
-    Timestamp, UserId,
+    Timestamp, UserId, time::rfc3339,
 };
 
 /// Where a message travels.
@@ -82,6 +82,7 @@ pub enum Message {
         total_minor: i64,
         currency: Currency,
         reservation_id: ReservationId,
+        #[serde(with = "rfc3339")]
         expires_at: Timestamp,
     },
     #[serde(rename = "order.updated")]
@@ -99,6 +100,7 @@ pub enum Message {
         reservation_id: ReservationId,
         order_id: OrderId,
         quantity: Quantity,
+        #[serde(with = "rfc3339")]
         expires_at: Timestamp,
     },
     /// What is held is sold.
@@ -119,6 +121,7 @@ pub enum Message {
         sku: Sku,
         quantity: Quantity,
         available_after: i64,
+        #[serde(with = "rfc3339")]
         expires_at: Timestamp,
     },
     #[serde(rename = "inventory.reservation_rejected")]
@@ -167,6 +170,7 @@ pub enum Message {
         currency: Currency,
         provider: String,
         provider_ref: String,
+        #[serde(with = "rfc3339")]
         captured_at: Timestamp,
     },
     #[serde(rename = "payment.failed")]
@@ -268,6 +272,7 @@ pub struct Envelope {
     /// What it is about; the key.
     pub subject: String,
     /// When it happened.
+    #[serde(with = "rfc3339")]
     pub time: Timestamp,
     /// The version of the stream it comes from.
     pub seq: u64,
@@ -313,7 +318,7 @@ mod tests {
             id: EventId::parse("evt_1").unwrap(),
             source: Service::Order,
             subject: message.subject().to_owned(),
-            time: Timestamp::from_seconds(0),
+            time: Timestamp::from_millis(1),
             seq: 3,
             schema: 1,
             correlation_id: Some("req_1".into()),
@@ -325,6 +330,7 @@ mod tests {
         assert_eq!(json["type"], "order.updated");
         assert_eq!(json["source"], "order-service");
         assert_eq!(json["subject"], "ord_1");
+        assert_eq!(json["time"], "1970-01-01T00:00:00.001Z");
         assert_eq!(json["data"]["to"], "paid");
         assert_eq!(serde_json::from_value::<Envelope>(json).unwrap(), envelope);
     }
