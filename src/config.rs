@@ -101,6 +101,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where Kafka is, if it is used.
     pub kafka_broker: Option<String>,
+    /// Before the names of all topics and groups, for several shops on one cluster.
+    pub topic_prefix: String,
     /// The administrator's e-mail address, if it is set.
     pub admin_email: Option<String>,
     /// The administrator's first password, if it is set.
@@ -113,11 +115,13 @@ pub struct Settings {
     pub is_demo: bool,
 }
 
+/// Longest prefix of topics: Kafka allows 249 characters in all.
+const TOPIC_PREFIX_LEN_MAX: usize = 100;
 /// Shortest secret that is taken: what can be guessed is none.
 const SECRET_KEY_LEN_MIN: usize = 32;
 
 /// Every setting: its name, its default, its meaning.
-const SETTINGS: [(&str, &str, &str); 15] = [
+const SETTINGS: [(&str, &str, &str); 16] = [
     ("PORT", "8080", "the gateway's port; with --role that role's own, which is the default below"),
     ("PAYMENT_PORT", "8081", "the payment service's port"),
     ("PRODUCT_PORT", "8082", "the product service's port"),
@@ -127,6 +131,7 @@ const SETTINGS: [(&str, &str, &str); 15] = [
     ("ADVERTISED_HOST", "", "where the roles of other machines reach this one; HOST if unset"),
     ("DATA_DIR", "data", "the directory of everything durable"),
     ("KAFKA_BROKER", "", "host:port of Kafka; without it the bus is embedded"),
+    ("KAFKA_TOPIC_PREFIX", "", "before the names of all topics and groups, for several shops on one cluster"),
     ("SECRET_KEY", "", "the house's secret, 32 characters or more; kept in DATA_DIR/secret.key if unset"),
     ("ADMIN_EMAIL", "", "the administrator's e-mail address"),
     ("ADMIN_PASSWORD", "", "the administrator's first password; generated and printed once if unset"),
@@ -209,6 +214,7 @@ impl Settings {
             secret_key: optional("SECRET_KEY"),
             data_dir: PathBuf::from(value_of("DATA_DIR")),
             kafka_broker: optional("KAFKA_BROKER"),
+            topic_prefix: value_of("KAFKA_TOPIC_PREFIX"),
             admin_email: optional("ADMIN_EMAIL"),
             admin_password: optional("ADMIN_PASSWORD"),
             rate_limits: value_of("RATE_LIMIT_PROFILE")
@@ -226,6 +232,10 @@ impl Settings {
             && !broker.split(',').all(is_host_and_port)
         {
             return Err(wrong("KAFKA_BROKER", "a broker is written as host:port, several with commas"));
+        }
+        let is_topic_letter = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        if settings.topic_prefix.len() > TOPIC_PREFIX_LEN_MAX || !settings.topic_prefix.chars().all(is_topic_letter) {
+            return Err(wrong("KAFKA_TOPIC_PREFIX", "it is at most 100 letters, digits, dots, dashes and underscores"));
         }
         if role != Role::All && settings.kafka_broker.is_none() {
             return Err(wrong("KAFKA_BROKER", "a process of one role finds the others through Kafka; say where it is"));

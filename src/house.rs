@@ -56,6 +56,7 @@ impl House {
             Some(broker) => KafkaHealth::start(KafkaHealthConfig {
                 broker: broker.clone(),
                 client_id: settings.role.name().to_owned(),
+                topic_prefix: settings.topic_prefix.clone(),
             })?,
             None => Arc::new(InProcessHealth::new()),
         };

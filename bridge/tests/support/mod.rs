@@ -31,7 +31,12 @@ pub fn kafka_broker(test: &str) -> Option<String> {
 }
 
 pub fn kafka_at(broker: &str) -> Arc<dyn HealthTransport> {
-    KafkaHealth::start(KafkaHealthConfig { broker: broker.to_owned(), client_id: "bridge-test".to_owned() }).unwrap()
+    KafkaHealth::start(KafkaHealthConfig {
+        broker: broker.to_owned(),
+        client_id: "bridge-test".to_owned(),
+        topic_prefix: String::new(),
+    })
+    .unwrap()
 }
 
 pub fn in_process() -> Arc<dyn HealthTransport> {

@@ -61,6 +61,8 @@ pub struct KafkaHealthConfig {
     pub broker: String,
     /// The `client.id` that the broker's logs and quotas show.
     pub client_id: String,
+    /// Before the names of both topics, for several shops on one cluster; empty for the original's names.
+    pub topic_prefix: String,
 }
 
 /// The transport over Kafka: one per process. Dropping the last reference stops its threads without waiting for them.
@@ -97,8 +99,8 @@ impl KafkaHealth {
         Ok(Arc::new(Self { clients, topics, evidence, producer: Arc::new(Producer(Some(producer))) }))
     }
 
-    fn reading(&self, topic: &'static str) -> TopicReading {
-        TopicReading { clients: self.clients.clone(), topics: self.topics.wish(), topic }
+    fn reading(&self, topic: &str) -> TopicReading {
+        TopicReading { clients: self.clients.clone(), topics: self.topics.wish(), topic: self.clients.topic(topic) }
     }
 
     fn end(&self, listening: ListeningThread) -> KafkaEnd {
