@@ -129,17 +129,21 @@ fn branch(
 }
 
 fn responder(house: &House, service: Service, journal: Arc<dyn Journal>) -> ChildSpec {
-    let args =
-        ResponderArgs {
-            transport: Arc::clone(&house.health),
-            service: service.name().to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: house.process_id.clone(),
-            address: house.settings.address_of(service),
-            condition: Arc::new(move || {
-                if journal.is_open() { ServiceCondition::Healthy } else { ServiceCondition::Unhealthy }
-            }),
-        };
+    let verifier = Arc::clone(&house.verifier);
+    let args = ResponderArgs {
+        transport: Arc::clone(&house.health),
+        service: service.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: house.process_id.clone(),
+        address: house.settings.address_of(service),
+        condition: Arc::new(move || {
+            if journal.is_open() && verifier.knows_key() {
+                ServiceCondition::Healthy
+            } else {
+                ServiceCondition::Unhealthy
+            }
+        }),
+    };
     ChildSpec::new("responder", Restart::Permanent, move |supervisor| {
         let args = args.clone();
         async move { Ok(start_responder(args, supervisor).await?.get_cell()) }

@@ -3,7 +3,7 @@
 //! It owns a timer. The edge talks to nobody here; it reads the verifier that this fills. When it dies it is started again
 //! and asks at once. It does not judge tokens.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http_edge::{
     Shop,
@@ -11,6 +11,9 @@ use http_edge::{
 };
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use runtime::supervision::StartError;
+
+/// The pause between questions until the first answer: nothing can be sold before it.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 struct TrustKeeper;
 
@@ -48,7 +51,7 @@ impl Actor for TrustKeeper {
             }
             *was_known = is_known;
         }
-        myself.send_after(RENEW_EVERY, || Renew);
+        myself.send_after(if shop.verifier.knows_key() { RENEW_EVERY } else { ASK_AGAIN }, || Renew);
         Ok(())
     }
 

@@ -202,6 +202,12 @@ impl Verifier {
         self.verified.clear();
     }
 
+    /// Whether tokens can be judged.
+    #[must_use]
+    pub fn knows_key(&self) -> bool {
+        self.key.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn new(key: Option<PublicKey>) -> Self {
         // The algorithm is ours to say, never the token's.
         let mut validation = Validation::new(Algorithm::EdDSA);

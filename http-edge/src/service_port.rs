@@ -68,9 +68,9 @@ pub(crate) fn healthy(name: &str) -> Result<Response, ApiError> {
     reply::ok(&Object::new().field("status", "healthy").field("service", name))
 }
 
-/// 200 when all of `needed` stand.
+/// 200 when all of `needed` stand and tokens can be judged.
 pub(crate) fn ready(name: &str, shop: &Shop, needed: &[Service]) -> Result<Response, ApiError> {
-    let down: Vec<String> = needed
+    let mut reasons: Vec<String> = needed
         .iter()
         .filter(|service| !shop.stands(**service))
         .map(|service| match shop.peer_for(*service) {
@@ -78,8 +78,11 @@ pub(crate) fn ready(name: &str, shop: &Shop, needed: &[Service]) -> Result<Respo
             Some(_) => format!("{service} does not answer or is not well"),
         })
         .collect();
-    if down.is_empty() {
+    if !shop.verifier.knows_key() {
+        reasons.push("the user service has not said yet whose tokens count".to_owned());
+    }
+    if reasons.is_empty() {
         return reply::ok(&Object::new().field("status", "ready").field("service", name));
     }
-    Err(ApiError::unavailable(RETRY_AFTER_SECONDS_DEFAULT).with("reasons", &down))
+    Err(ApiError::unavailable(RETRY_AFTER_SECONDS_DEFAULT).with("reasons", &reasons))
 }

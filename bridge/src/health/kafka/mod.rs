@@ -77,6 +77,7 @@ pub struct KafkaHealth {
 struct Producer(Option<ThreadedProducer<HeartbeatContext>>);
 
 struct KafkaEnd {
+    clients: Clients,
     producer: Arc<Producer>,
     topics: Arc<TopicKeeper>,
     /// Stops the consumer's thread when the end is dropped.
@@ -104,7 +105,12 @@ impl KafkaHealth {
     }
 
     fn end(&self, listening: ListeningThread) -> KafkaEnd {
-        KafkaEnd { producer: Arc::clone(&self.producer), topics: Arc::clone(&self.topics), _listening: listening }
+        KafkaEnd {
+            clients: self.clients.clone(),
+            producer: Arc::clone(&self.producer),
+            topics: Arc::clone(&self.topics),
+            _listening: listening,
+        }
     }
 }
 
@@ -141,7 +147,8 @@ impl KafkaEnd {
         if !self.topics.were_there() {
             return;
         }
-        if let Err((error, _record)) = producer.send(BaseRecord::to(topic).key(key).payload(value)) {
+        let topic = self.clients.topic(topic);
+        if let Err((error, _record)) = producer.send(BaseRecord::to(&topic).key(key).payload(value)) {
             tracing::debug!(topic, key, %error, "heartbeat not sent");
         }
     }
