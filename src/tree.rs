@@ -43,8 +43,7 @@ pub async fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Ac
         service(house, Service::Order, service_tree::order),
         gateway(house),
     ];
-    let spec =
-        SupervisorSpec { path: "shop".to_owned(), intensity: NEVER_TOO_OFTEN, backoff: SERVICE_BACKOFF, children };
+    let spec = SupervisorSpec::new("shop", children).intensity(NEVER_TOO_OFTEN).backoff(SERVICE_BACKOFF);
     match Supervisor::spawn(None, Supervisor, (spec, house.roster.clone())).await {
         Ok((root, _)) => Ok(root),
         Err(SpawnErr::StartupFailed(reason)) => Err(anyhow!("{reason}")),
