@@ -69,7 +69,8 @@ fn gateway(house: &Arc<House>) -> ChildSpec {
             let pinger = ChildSpec::new("pinger", Restart::Permanent, move |supervisor| {
                 let args = PingerArgs { board: board.clone() };
                 async move { Ok(start_pinger(args, supervisor).await?.get_cell()) }
-            });
+            })
+            .kind("pinger");
             Ok(SupervisorSpec::new("shop/gateway", vec![pinger]))
         }
     })

@@ -165,13 +165,7 @@ impl<E: Entity> Entities<E> {
         };
         let doors: Arc<[ShardDoor<E>]> = (0..config.shards.max(1)).map(door).collect();
         roster.set_awake_source(E::KIND, awake_source(&doors));
-        Self {
-            doors,
-            journal,
-            config: Arc::new(config),
-            roster,
-            waiters: Waiters::default(),
-        }
+        Self { doors, journal, config: Arc::new(config), roster, waiters: Waiters::default() }
     }
 
     /// The shards as children for a supervisor.

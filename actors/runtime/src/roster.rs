@@ -252,8 +252,7 @@ impl Roster {
 
     /// Tells those who follow the changes that something befell an entity. Entities have no lines of their own.
     pub(crate) fn entity(&self, what: impl FnOnce(EntityEvent) -> What, shard: &str, id: &str, reason: &str) {
-        let event =
-            EntityEvent { shard: format!("{}{shard}", self.scope), id: id.to_owned(), reason: shorten(reason) };
+        let event = EntityEvent { shard: format!("{}{shard}", self.scope), id: id.to_owned(), reason: shorten(reason) };
         self.publish(&mut self.tree(), what(event));
     }
 

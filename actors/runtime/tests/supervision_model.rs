@@ -10,7 +10,7 @@ use microcommerce_runtime::{
     roster::ChildState,
     supervision::{Restart, Strategy, SupervisorSpec},
 };
-use proptest::{prelude::*, sample::Index};
+use proptest::{prelude::*, sample::Index, strategy::Strategy as Generator};
 use stage::{BRIEF, Do, Stage, TIRELESS, Tree, start};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -36,15 +36,15 @@ impl End {
     }
 }
 
-fn end() -> impl proptest::strategy::Strategy<Value = End> {
+fn end() -> impl Generator<Value = End> {
     prop_oneof![Just(End::ByItself), Just(End::Error), Just(End::Panic), Just(End::Kill)]
 }
 
-fn a_strategy() -> impl proptest::strategy::Strategy<Value = Strategy> {
+fn a_strategy() -> impl Generator<Value = Strategy> {
     prop_oneof![Just(Strategy::OneForOne), Just(Strategy::OneForAll), Just(Strategy::RestForOne)]
 }
 
-fn restarts() -> impl proptest::strategy::Strategy<Value = Vec<Restart>> {
+fn restarts() -> impl Generator<Value = Vec<Restart>> {
     let restart = prop_oneof![
         3 => Just(Restart::Permanent),
         3 => Just(Restart::Transient),

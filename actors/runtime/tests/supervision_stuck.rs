@@ -66,7 +66,7 @@ async fn a_child_that_blocks_its_thread_is_seen_as_stuck_and_not_replaced_before
     assert_eq!(stage.take_log(), ["+a", "+b", "+b"]);
     drop(release);
     tree.until(runs_again("t/a", 1)).await;
-    assert_eq!(stage.running(), ["a", "b"]);
+    stage.until_running(&["a", "b"]).await;
     assert!(tree.entry("t/a").last_failure.unwrap().starts_with("stuck in one message"));
     tree.stop().await;
 }
@@ -87,12 +87,14 @@ async fn a_group_comes_back_once_the_last_of_it_has_ended() {
     stage.tell("a", Do::Fail);
     tree.until(stands("t/b", ChildState::Stuck)).await;
     assert_eq!(tree.entry("t/c").state, ChildState::Stuck);
-    assert_eq!(stage.running(), ["b", "c"], "neither the fallen nor a second b or c");
+    // Neither the fallen, nor a second b or c.
+    stage.until_running(&["b", "c"]).await;
     drop(release_b);
     tree.until(runs_again("t/b", 1)).await;
-    assert_eq!(stage.running(), ["a", "b", "c"]);
+    stage.until_running(&["a", "b", "c"]).await;
     drop(release_c);
     tree.until(stands("t/c", ChildState::Stopped)).await;
-    assert_eq!(stage.running(), ["a", "b"], "a temporary child does not come back");
+    // A temporary child does not come back.
+    stage.until_running(&["a", "b"]).await;
     tree.stop().await;
 }

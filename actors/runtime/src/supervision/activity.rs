@@ -30,7 +30,8 @@ struct Counts {
     incarnation: AtomicU64,
     taken: AtomicU64,
     enqueued: AtomicU64,
-    /// Enqueued, but lost with the mailbox of an incarnation that ended.
+    /// How far `enqueued` was ahead of `taken` when the present incarnation started: what the last one's mailbox took with
+    /// it. Behind, where not every message was counted.
     lost: AtomicU64,
     /// The message that was over its bound when last looked at.
     suspect: AtomicU64,
@@ -68,7 +69,7 @@ impl Activity {
         }))
     }
 
-    /// Counts a message that was put into the mailbox. Call it after a send that succeeded.
+    /// Counts a message that was put into the mailbox. Call it after a send that succeeded, for every message or for none.
     pub fn enqueued(&self) {
         self.0.enqueued.fetch_add(1, Ordering::Relaxed);
     }
@@ -96,7 +97,8 @@ impl Activity {
         let enqueued = counts.enqueued.load(Ordering::Relaxed);
         let busy = counts.busy.load(Ordering::Relaxed);
         ActivityReading {
-            queue_depth: (enqueued > 0).then(|| enqueued.saturating_sub(taken).saturating_sub(lost)),
+            // Negative for a moment when a message is taken up before its sender has counted it.
+            queue_depth: (enqueued > 0).then(|| (enqueued.wrapping_sub(taken).wrapping_sub(lost) as i64).max(0) as u64),
             handled: taken,
             message_age: (busy > 0).then(|| counts.age(busy)),
         }
@@ -118,9 +120,8 @@ impl Activity {
         let counts = &*self.0;
         counts.incarnation.fetch_add(1, Ordering::Relaxed);
         counts.busy.store(0, Ordering::Relaxed);
-        let taken_or_lost = counts.taken.load(Ordering::Relaxed) + counts.lost.load(Ordering::Relaxed);
-        let left = counts.enqueued.load(Ordering::Relaxed).saturating_sub(taken_or_lost);
-        counts.lost.fetch_add(left, Ordering::Relaxed);
+        let lost = counts.enqueued.load(Ordering::Relaxed).wrapping_sub(counts.taken.load(Ordering::Relaxed));
+        counts.lost.store(lost, Ordering::Relaxed);
     }
 }
 

@@ -51,15 +51,16 @@ pub fn plan(strategy: Strategy, fallen: usize, children: &[Standing]) -> Plan {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{prelude::*, strategy::Strategy as Generator};
 
-    use super::*;
+    use super::{Standing, Strategy, plan};
+    use crate::supervision::Restart;
 
-    fn strategy() -> impl proptest::strategy::Strategy<Value = Strategy> {
+    fn strategy() -> impl Generator<Value = Strategy> {
         prop_oneof![Just(Strategy::OneForOne), Just(Strategy::OneForAll), Just(Strategy::RestForOne)]
     }
 
-    fn standing() -> impl proptest::strategy::Strategy<Value = Standing> {
+    fn standing() -> impl Generator<Value = Standing> {
         let restart = prop_oneof![
             Just(Restart::Permanent),
             Just(Restart::Transient),
@@ -70,7 +71,7 @@ mod tests {
     }
 
     /// Children of which one, never a temporary one, has fallen.
-    fn a_fall() -> impl proptest::strategy::Strategy<Value = (Vec<Standing>, usize)> {
+    fn a_fall() -> impl Generator<Value = (Vec<Standing>, usize)> {
         (prop::collection::vec(standing(), 1..12), any::<prop::sample::Index>()).prop_map(|(mut children, index)| {
             let fallen = index.index(children.len());
             children[fallen] = Standing { restart: Restart::Permanent, is_running: false };

@@ -158,7 +158,11 @@ impl Actor for Supervisor {
         Ok(state)
     }
 
-    async fn post_start(&self, myself: ActorRef<Self::Msg>, state: &mut SupervisorState) -> Result<(), ActorProcessingErr> {
+    async fn post_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
         // A supervisor with a parent has its line from there.
         if myself.try_get_supervisor().is_none() {
             state.roster.starting(NewLine { path: &state.path, kind: Self::KIND, parent: None, activity: None });

@@ -12,7 +12,9 @@ use std::{
 use microcommerce_runtime::{
     Roster,
     roster::{ChildState, Entry},
-    supervision::{Activity, Backoff, ChildSpec, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec},
+    supervision::{
+        Activity, Backoff, ChildSpec, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec,
+    },
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, concurrency::JoinHandle};
 
@@ -78,6 +80,15 @@ impl Stage {
     /// What was logged since the last call.
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().log)
+    }
+
+    /// Waits until exactly these run: with several threads an actor's state may outlive the event of its end by a moment.
+    pub async fn until_running(&self, expected: &[&str]) {
+        let give_up_at = tokio::time::Instant::now() + PATIENCE;
+        while self.running() != expected {
+            assert!(tokio::time::Instant::now() < give_up_at, "{:?} run, expected {expected:?}", self.running());
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Who really runs, each as often as it does.
