@@ -33,7 +33,7 @@ use microcommerce_runtime::{
     inspection::ActorLine,
     supervision::{Activity, Backoff, ChildSpec, Intensity, Restart, StartError, Strategy, Supervisor, SupervisorSpec},
 };
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
 use tokio::{sync::oneshot, task::JoinSet, time::interval};
 
 const WORKERS: usize = 4;
@@ -44,6 +44,8 @@ const IN_FLIGHT_MAX: usize = 64;
 const ATTEMPTS_MAX: u32 = 50;
 /// How long a caller waits for an answer before it hands the job in again.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a caller waits before that.
+const HAND_IN_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// A worker that is in one job for longer is stuck.
 const STUCK_AFTER: Duration = Duration::from_millis(400);
 const PRINT_EVERY: Duration = Duration::from_millis(500);
@@ -121,16 +123,24 @@ impl Actor for Dispatcher {
     }
 
     async fn handle(&self, _: ActorRef<Job>, job: Job, seats: &mut Vec<Seat>) -> Result<(), ActorProcessingErr> {
-        let queue = |seat: &&Seat| {
+        let mut by_queue: Vec<&Seat> = seats.iter().collect();
+        by_queue.sort_by_key(|seat| {
             let reading = seat.activity.reading();
             // A worker in the middle of a job has one more to do than its queue says.
             reading.queue_depth.unwrap_or(0) + u64::from(reading.message_age.is_some())
-        };
-        if let Some(seat) = seats.iter().min_by_key(queue)
-            && let Ok(worker) = seat.address.get()
-            && worker.send_message(job).is_ok()
-        {
-            seat.activity.enqueued();
+        });
+        let mut job = job;
+        for seat in by_queue {
+            let Ok(worker) = seat.address.get() else { continue };
+            match worker.send_message(job) {
+                Ok(()) => {
+                    seat.activity.enqueued();
+                    break;
+                }
+                // This worker has fallen and is not back yet. Its queue is the shortest of all: ask the next one.
+                Err(MessagingErr::SendErr(unsent)) => job = unsent,
+                Err(_) => break,
+            }
         }
         Ok(())
     }
@@ -165,17 +175,20 @@ fn pool(roster: &Roster, door: &Current<ActorRef<Job>>) -> SupervisorSpec {
 /// Hands a job in until it has its answer; how often that took.
 async fn hand_in(number: u64, gate: Arc<Gate>, door: Current<ActorRef<Job>>) -> Result<u32, String> {
     for attempt in 1..=ATTEMPTS_MAX {
-        // Full, or nobody there: this caller waits outside the pool.
-        let (Some(permit), Ok(dispatcher)) = (gate.try_enter(), door.get()) else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let (answer, answered) = oneshot::channel();
-        // Unsent or lost on the way, it is dropped, and so is its answer's sender.
-        let _ = dispatcher.send_message(Job { number, answer, _permit: permit });
-        if let Ok(Ok(square)) = tokio::time::timeout(ANSWER_DEADLINE, answered).await {
-            return if square == number * number { Ok(attempt) } else { Err(format!("{number}² is not {square}")) };
+        if let (Some(permit), Ok(dispatcher)) = (gate.try_enter(), door.get()) {
+            let (answer, answered) = oneshot::channel();
+            // Unsent or lost on the way, it is dropped, and its answer's sender with it.
+            let _ = dispatcher.send_message(Job { number, answer, _permit: permit });
+            if let Ok(Ok(square)) = tokio::time::timeout(ANSWER_DEADLINE, answered).await {
+                return if square == number * number {
+                    Ok(attempt)
+                } else {
+                    Err(format!("{number}² is not {square}"))
+                };
+            }
         }
+        // Full, lost, or nobody there: a little later things look different.
+        tokio::time::sleep(HAND_IN_AGAIN_AFTER).await;
     }
     Err(format!("job {number} was handed in {ATTEMPTS_MAX} times and has no answer"))
 }
