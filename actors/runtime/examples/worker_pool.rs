@@ -66,8 +66,10 @@ struct Seat {
 }
 
 impl Seat {
-    fn empty() -> Self {
-        Self { address: Current::empty(), activity: Activity::new(), jobs_seen: Arc::default() }
+    /// Nobody sits there yet. Some are nearer to their bad luck than others.
+    fn empty(number: usize) -> Self {
+        let jobs_seen = Arc::new(AtomicU64::new(25 * number as u64));
+        Self { address: Current::empty(), activity: Activity::new(), jobs_seen }
     }
 }
 
@@ -148,7 +150,7 @@ impl Actor for Dispatcher {
 
 /// The pool, as data: nothing runs until a supervisor starts it.
 fn pool(roster: &Roster, door: &Current<ActorRef<Job>>) -> SupervisorSpec {
-    let seats: Vec<Seat> = (0..WORKERS).map(|_| Seat::empty()).collect();
+    let seats: Vec<Seat> = (0..WORKERS).map(Seat::empty).collect();
     let workers = {
         let seats = seats.clone();
         ChildSpec::supervisor("workers", Restart::Permanent, roster.clone(), move || {

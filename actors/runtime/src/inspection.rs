@@ -30,7 +30,7 @@ pub struct ActorLine {
     /// Its line in the roster.
     #[serde(flatten)]
     pub entry: Entry,
-    /// Messages that wait in its mailbox; nothing where nobody counts.
+    /// Messages that wait in its mailbox; nothing where nobody counts, or nobody runs.
     pub queue_depth: Option<u64>,
     /// Messages taken up, by all incarnations; nothing where nobody counts.
     pub handled: Option<u64>,
@@ -41,11 +41,13 @@ pub struct ActorLine {
 impl ActorLine {
     fn read(line: &Line) -> Self {
         let reading = line.activity.as_ref().map(|activity| activity.reading());
+        // Where nobody runs there is no mailbox and no message.
+        let present = reading.filter(|_| line.entry.id.is_some());
         Self {
             entry: line.entry.clone(),
-            queue_depth: reading.and_then(|reading| reading.queue_depth),
+            queue_depth: present.and_then(|reading| reading.queue_depth),
             handled: reading.map(|reading| reading.handled),
-            message_age_ms: reading.and_then(|reading| reading.message_age).map(milliseconds),
+            message_age_ms: present.and_then(|reading| reading.message_age).map(milliseconds),
         }
     }
 }
