@@ -73,6 +73,7 @@ where
                 Ok(child.get_cell())
             }
         })
+        .kind("subscription")
     };
     sources.iter().map(subscription).collect()
 }

@@ -93,16 +93,20 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let open = ports::open(listeners, &shop);
     println!("{}", settings.greeting());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let has_fallen = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        _ = root.wait(None) => true,
+    };
     tracing::info!("closing: no new connections; what is accepted is finished");
     open.close().await;
     if let Some(keeper) = keeper {
         keeper.stop_and_wait(None, None).await?;
     }
     // The tree stops in reverse order; each journal settles what it has and closes.
+    if has_fallen {
+        anyhow::bail!("the supervision tree fell; the log says why");
+    }
     root.stop_and_wait(None, None).await?;
     tracing::info!("closed");
     Ok(())

@@ -108,7 +108,7 @@ where
 }
 
 fn keeper(name: &str, journal: Arc<dyn Journal>) -> ChildSpec {
-    JournalKeeper::child(name, journal).stop_deadline(CLOSE_DEADLINE)
+    JournalKeeper::child(name, journal).kind("journal-keeper").stop_deadline(CLOSE_DEADLINE)
 }
 
 fn branch(
@@ -148,6 +148,7 @@ fn responder(house: &House, service: Service, journal: Arc<dyn Journal>) -> Chil
         let args = args.clone();
         async move { Ok(start_responder(args, supervisor).await?.get_cell()) }
     })
+    .kind("responder")
 }
 
 fn presence<T: Clone + Send + Sync + 'static>(place: &Current<T>, service: T) -> ChildSpec {
@@ -162,6 +163,7 @@ fn announce<T: Clone + Send + Sync + 'static>(name: &str, place: Current<T>, val
             Ok(child.get_cell())
         }
     })
+    .kind("presence")
 }
 
 /// An actor whose life is something's presence in its place: when its tree dies, in whatever way, the place is empty.

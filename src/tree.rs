@@ -49,8 +49,7 @@ pub async fn start(house: &Arc<House>) -> anyhow::Result<ActorRef<SupervisorMess
         }
     }
     children.push(gateway(house));
-    let spec =
-        SupervisorSpec { path: "shop".to_owned(), intensity: NEVER_TOO_OFTEN, backoff: SERVICE_BACKOFF, children };
+    let spec = SupervisorSpec::new("shop", children).intensity(NEVER_TOO_OFTEN).backoff(SERVICE_BACKOFF);
     match Supervisor::spawn(None, Supervisor, (spec, house.roster.clone())).await {
         Ok((root, _)) => Ok(root),
         Err(SpawnErr::StartupFailed(reason)) => Err(anyhow!("{reason}")),
@@ -68,7 +67,7 @@ pub async fn start_trust_keeper(house: &Arc<House>, shop: &Arc<Shop>) -> anyhow:
         let shop = Arc::clone(&shop);
         async move { trust_keeper::start(shop, supervisor).await }
     });
-    let spec = SupervisorSpec { intensity: NEVER_TOO_OFTEN, ..SupervisorSpec::new("edge", vec![keeper]) };
+    let spec = SupervisorSpec::new("edge", vec![keeper]).intensity(NEVER_TOO_OFTEN);
     let (root, _) = Supervisor::spawn(None, Supervisor, (spec, house.roster.clone())).await?;
     Ok(root)
 }
@@ -92,7 +91,8 @@ fn gateway(house: &Arc<House>) -> ChildSpec {
             let pinger = ChildSpec::new("pinger", Restart::Permanent, move |supervisor| {
                 let args = PingerArgs { board: board.clone() };
                 async move { Ok(start_pinger(args, supervisor).await?.get_cell()) }
-            });
+            })
+            .kind("pinger");
             Ok(SupervisorSpec::new("shop/gateway", vec![pinger]))
         }
     })

@@ -24,10 +24,11 @@ use crate::{
     command::CommandMeta,
     current::Current,
     entity::{Entity, EntityId},
+    inspection::{AwakeEntity, AwakeSource, keep_most_urgent},
     journal::{Journal, JournalError},
     roster::Roster,
     shard::{EntityMessage, Shard, ShardArguments, ShardMessage},
-    supervision::{ChildSpec, Restart},
+    supervision::{Activity, ChildSpec, Restart},
 };
 
 /// The bounds of one kind of entity.
@@ -45,6 +46,9 @@ pub struct EntitiesConfig {
     pub recoveries_per_shard_max: usize,
     /// Events between two snapshots of one entity.
     pub snapshot_every: u64,
+    /// A shard, or an entity, that is in one message for longer is stuck: it is killed, and refused everything until it
+    /// ends. Reading its stream and waiting for the disk do not count.
+    pub stuck_after: Duration,
 }
 
 impl Default for EntitiesConfig {
@@ -57,6 +61,8 @@ impl Default for EntitiesConfig {
             idle_after: Duration::from_secs(60),
             recoveries_per_shard_max: 64,
             snapshot_every: 1_000,
+            // A decision takes microseconds; this is far beyond any pause of the machine.
+            stuck_after: Duration::from_secs(30),
         }
     }
 }
@@ -124,6 +130,7 @@ pub(crate) type Waiters = Arc<DashMap<EntityId, Arc<Notify>>>;
 struct ShardDoor<E: Entity> {
     address: Current<ActorRef<ShardMessage<E>>>,
     gate: Arc<Gate>,
+    activity: Activity,
 }
 
 /// The entities of one kind; see the module's text. Clones are the same entities.
@@ -151,17 +158,14 @@ impl<E: Entity> Entities<E> {
     /// Entities on `journal`, within `service_gate`. Nothing runs until a supervisor starts [`Entities::shards`].
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, service_gate: &Arc<Gate>, config: EntitiesConfig, roster: Roster) -> Self {
-        let door = |_| ShardDoor {
+        let door = |index| ShardDoor {
             address: Current::empty(),
             gate: Gate::within(service_gate, config.in_flight_per_shard_max),
+            activity: roster.counters(&shard_name::<E>(index)).activity.clone(),
         };
-        Self {
-            doors: (0..config.shards.max(1)).map(door).collect(),
-            journal,
-            config: Arc::new(config),
-            roster,
-            waiters: Waiters::default(),
-        }
+        let doors: Arc<[ShardDoor<E>]> = (0..config.shards.max(1)).map(door).collect();
+        roster.set_awake_source(E::KIND, awake_source(&doors));
+        Self { doors, journal, config: Arc::new(config), roster, waiters: Waiters::default() }
     }
 
     /// The shards as children for a supervisor.
@@ -172,13 +176,14 @@ impl<E: Entity> Entities<E> {
 
     fn shard(&self, index: usize) -> ChildSpec {
         let entities = self.clone();
-        ChildSpec::new(format!("{}-shard-{index}", E::KIND), Restart::Permanent, move |supervisor| {
+        let (bound, activity) = (self.config.stuck_after, self.doors[index].activity.clone());
+        let shard = ChildSpec::new(shard_name::<E>(index), Restart::Permanent, move |supervisor| {
             let entities = entities.clone();
             async move {
                 let arguments = ShardArguments {
                     journal: Arc::clone(&entities.journal),
                     config: Arc::clone(&entities.config),
-                    name: format!("{}-shard-{index}", E::KIND),
+                    name: shard_name::<E>(index),
                     roster: entities.roster.clone(),
                     waiters: Arc::clone(&entities.waiters),
                 };
@@ -186,7 +191,8 @@ impl<E: Entity> Entities<E> {
                 entities.doors[index].address.set(shard.clone());
                 Ok(shard.get_cell())
             }
-        })
+        });
+        shard.kind("shard").watched(bound, activity)
     }
 
     /// Asks the entity `id` to do `command`. The answer comes after it is durable.
@@ -248,8 +254,11 @@ impl<E: Entity> Entities<E> {
     /// Makes the entity `id` panic: for drills and tests of supervision.
     pub fn inject_panic(&self, id: impl Into<EntityId>) {
         let id = id.into();
-        if let Ok(shard) = self.door(&id).address.get() {
-            let _ = shard.send_message(ShardMessage::Deliver { id, message: EntityMessage::Panic });
+        let door = self.door(&id);
+        if let Ok(shard) = door.address.get()
+            && shard.send_message(ShardMessage::Deliver { id, message: EntityMessage::Panic }).is_ok()
+        {
+            door.activity.enqueued();
         }
     }
 
@@ -277,8 +286,38 @@ impl<E: Entity> Entities<E> {
         let (sender, answer) = oneshot::channel();
         let message = message(ReplyPort { sender, _permit: permit });
         shard.send_message(ShardMessage::Deliver { id, message }).map_err(|_| AskError::Unavailable)?;
+        door.activity.enqueued();
         Ok(answer)
     }
+}
+
+fn shard_name<E: Entity>(index: usize) -> String {
+    format!("{}-shard-{index}", E::KIND)
+}
+
+/// Asks the shards behind `doors` which of their entities are awake. It does not keep the entities alive.
+fn awake_source<E: Entity>(doors: &Arc<[ShardDoor<E>]>) -> AwakeSource {
+    let doors = Arc::downgrade(doors);
+    AwakeSource(Arc::new(move |limit, deadline| {
+        let doors = doors.upgrade();
+        Box::pin(async move {
+            let Some(doors) = doors else { return Vec::new() };
+            let asked = doors.iter().map(|door| awake_in_shard(door, limit, deadline));
+            let mut entities: Vec<AwakeEntity> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+            keep_most_urgent(&mut entities, limit);
+            entities
+        })
+    }))
+}
+
+async fn awake_in_shard<E: Entity>(door: &ShardDoor<E>, limit: usize, deadline: Instant) -> Vec<AwakeEntity> {
+    let Ok(shard) = door.address.get() else { return Vec::new() };
+    let (reply, answer) = oneshot::channel();
+    if shard.send_message(ShardMessage::ShowAwake { limit, reply }).is_err() {
+        return Vec::new();
+    }
+    door.activity.enqueued();
+    timeout_at(deadline, answer).await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// One caller's place among those who wait for an entity; given up on drop.

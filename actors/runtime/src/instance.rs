@@ -26,6 +26,7 @@ use crate::{
     seen::{SEEN_COMMANDS_MAX, Seen, SeenCommands},
     shard::EntityMessage,
     snapshot,
+    supervision::{Activity, Busy},
 };
 
 /// What an instance needs to start.
@@ -39,6 +40,7 @@ pub struct InstanceArguments {
     pub(crate) recoveries: Arc<Semaphore>,
     pub(crate) snapshot_every: u64,
     pub(crate) handled: Arc<AtomicU64>,
+    pub(crate) activity: Activity,
     pub(crate) waiters: Waiters,
 }
 
@@ -89,8 +91,9 @@ impl<E: Entity> Actor for Instance<E> {
         message: Self::Msg,
         state: &mut InstanceState<E>,
     ) -> Result<(), ActorProcessingErr> {
+        let busy = state.arguments.activity.enter();
         match message {
-            EntityMessage::Command(delivery) => state.serve(&myself, *delivery).await,
+            EntityMessage::Command(delivery) => state.serve(&myself, *delivery, &busy).await,
             EntityMessage::Read(read) => {
                 let settle = read(&state.state, state.version);
                 if state.arguments.fence.unsettled() == 0 {
@@ -170,6 +173,7 @@ impl<E: Entity> InstanceState<E> {
         &mut self,
         myself: &ActorRef<EntityMessage<E>>,
         delivery: Delivery<E>,
+        busy: &Busy,
     ) -> Result<(), ActorProcessingErr> {
         if self.arguments.fence.is_raised() {
             return Err("the journal refused a write of this incarnation".into());
@@ -197,7 +201,8 @@ impl<E: Entity> InstanceState<E> {
             Seen::Unsure => {
                 let outcome =
                     self.arguments.journal.outcome(Arc::clone(&self.arguments.stream), delivery.meta.command_id);
-                match outcome.await? {
+                // A slow disk makes no entity stuck.
+                match busy.set_aside(outcome).await? {
                     Some((outcome, events)) => {
                         delivery.reply.send(first_outcome::<E>(outcome, &events));
                         Ok(())

@@ -11,8 +11,9 @@
 //! - [`shard`]: who is awake, who goes to sleep, what waits for whom; [`seen`]: which commands have been here before.
 //! - [`journal`]: the log: events, command ids and views in one transaction; SQLite is the default.
 //! - [`operation`]: one key, one execution, one stored result: the entity behind idempotency keys.
-//! - [`supervision`]: trees with restart intensity and backoff on ractor's links.
-//! - [`roster`]: what is alive, since when, how often it fell; what an operator looks at.
+//! - [`supervision`]: trees on ractor's links: strategies, restart intensity, backoff, and who is stuck in a message.
+//! - [`roster`]: what is alive, since when, how often it fell; the supervisors write it as they act.
+//! - [`inspection`]: the roster as an operator reads it: a snapshot, the changes after it, the entities that are awake.
 //! - [`current`]: how the outside holds on to something that may be restarted.
 //!
 //! # One way for every command
@@ -28,6 +29,7 @@ pub mod command;
 pub mod current;
 pub mod entities;
 pub mod entity;
+pub mod inspection;
 mod instance;
 pub mod journal;
 pub mod operation;

@@ -144,12 +144,9 @@ async fn a_child_that_falls_too_often_takes_its_supervisor_down() {
         async move { Ok(Hopeless::spawn_linked(None, Hopeless, (), supervisor).await?.0.get_cell()) }
     });
     let fast = Duration::from_millis(1);
-    let spec = SupervisorSpec {
-        path: "test".into(),
-        intensity: Intensity { restarts_max: 3, window: Duration::from_secs(60) },
-        backoff: Backoff { first: fast, max: fast, reset_after: Duration::from_secs(60) },
-        children: vec![child],
-    };
+    let spec = SupervisorSpec::new("test", vec![child])
+        .intensity(Intensity { restarts_max: 3, window: Duration::from_secs(60) })
+        .backoff(Backoff { first: fast, max: fast, reset_after: Duration::from_secs(60) });
     let (_, ended) = Supervisor::spawn(None, Supervisor, (spec, Roster::new())).await.unwrap();
     tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap();
     assert_eq!(starts.load(Ordering::SeqCst), 4, "the first start and three restarts");
