@@ -2,7 +2,7 @@
 //!
 //! Callers hold `(kind, id)`, never an entity's address: the id hashes to a shard, the shard knows who is awake. Every ask
 //! has a deadline that travels with it, holds a permit until its reply has left, and ends in exactly one of: accepted,
-//! refused, busy, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
+//! refused, busy, parked, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
 //! first outcome.
 
 use std::{
@@ -25,6 +25,7 @@ use crate::{
     current::Current,
     entity::{Entity, EntityId},
     journal::{Journal, JournalError},
+    parking::{ParkedEntity, Parking, ParkingRules},
     roster::Roster,
     shard::{EntityMessage, Shard, ShardArguments, ShardMessage},
     supervision::{ChildSpec, Restart},
@@ -45,6 +46,8 @@ pub struct EntitiesConfig {
     pub recoveries_per_shard_max: usize,
     /// Events between two snapshots of one entity.
     pub snapshot_every: u64,
+    /// When an entity that falls again and again is left alone.
+    pub parking: ParkingRules,
 }
 
 impl Default for EntitiesConfig {
@@ -57,6 +60,7 @@ impl Default for EntitiesConfig {
             idle_after: Duration::from_secs(60),
             recoveries_per_shard_max: 64,
             snapshot_every: 1_000,
+            parking: ParkingRules::default(),
         }
     }
 }
@@ -70,6 +74,12 @@ pub enum AskError<R> {
     /// Too many commands are in flight. Nothing was done.
     #[error("too many commands are in flight; try again shortly")]
     Busy,
+    /// The entity falls again and again and is left alone for a while. Nothing was done.
+    #[error("the entity falls again and again and is left alone; its next trial is in {} s", .retry_after.as_secs_f64().ceil())]
+    Parked {
+        /// How long until its next trial.
+        retry_after: Duration,
+    },
     /// The deadline passed. Whether it was done is unknown: ask again with the same command id.
     #[error("no answer within the deadline; try again with the same command id")]
     DeadlineExceeded,
@@ -124,6 +134,7 @@ pub(crate) type Waiters = Arc<DashMap<EntityId, Arc<Notify>>>;
 struct ShardDoor<E: Entity> {
     address: Current<ActorRef<ShardMessage<E>>>,
     gate: Arc<Gate>,
+    parking: Arc<Parking>,
 }
 
 /// The entities of one kind; see the module's text. Clones are the same entities.
@@ -151,9 +162,10 @@ impl<E: Entity> Entities<E> {
     /// Entities on `journal`, within `service_gate`. Nothing runs until a supervisor starts [`Entities::shards`].
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, service_gate: &Arc<Gate>, config: EntitiesConfig, roster: Roster) -> Self {
-        let door = |_| ShardDoor {
+        let door = |index| ShardDoor {
             address: Current::empty(),
             gate: Gate::within(service_gate, config.in_flight_per_shard_max),
+            parking: Parking::new(config.parking, roster.counters(&shard_name::<E>(index))),
         };
         Self {
             doors: (0..config.shards.max(1)).map(door).collect(),
@@ -172,15 +184,16 @@ impl<E: Entity> Entities<E> {
 
     fn shard(&self, index: usize) -> ChildSpec {
         let entities = self.clone();
-        ChildSpec::new(format!("{}-shard-{index}", E::KIND), Restart::Permanent, move |supervisor| {
+        ChildSpec::new(shard_name::<E>(index), Restart::Permanent, move |supervisor| {
             let entities = entities.clone();
             async move {
                 let arguments = ShardArguments {
                     journal: Arc::clone(&entities.journal),
                     config: Arc::clone(&entities.config),
-                    name: format!("{}-shard-{index}", E::KIND),
+                    name: shard_name::<E>(index),
                     roster: entities.roster.clone(),
                     waiters: Arc::clone(&entities.waiters),
+                    parking: Arc::clone(&entities.doors[index].parking),
                 };
                 let (shard, _) = Shard::<E>::spawn_linked(None, Shard::default(), arguments, supervisor).await?;
                 entities.doors[index].address.set(shard.clone());
@@ -192,7 +205,7 @@ impl<E: Entity> Entities<E> {
     /// Asks the entity `id` to do `command`. The answer comes after it is durable.
     ///
     /// # Errors
-    /// [`AskError`]; of these only `Refused` and `Busy` say for sure that nothing was done.
+    /// [`AskError`]; of these only `Refused`, `Busy` and `Parked` say for sure that nothing was done.
     pub async fn ask(&self, id: impl Into<EntityId>, command: E::Command, meta: CommandMeta) -> Answer<E> {
         let deadline = meta.deadline;
         let answer =
@@ -253,6 +266,30 @@ impl<E: Entity> Entities<E> {
         }
     }
 
+    /// Sends every entity that is awake to sleep at once, as a lack of room would: for drills and tests.
+    pub fn inject_sleep(&self) {
+        for door in self.doors.iter() {
+            if let Ok(shard) = door.address.get() {
+                let _ = shard.send_message(ShardMessage::PutAllToSleep);
+            }
+        }
+    }
+
+    /// The entities that fell again and again and are left alone for now, by id.
+    #[must_use]
+    pub fn parked(&self) -> Vec<ParkedEntity> {
+        let now = Instant::now();
+        let mut parked: Vec<_> = self.doors.iter().flat_map(|door| door.parking.parked(now)).collect();
+        parked.sort_by(|a, b| a.id.cmp(&b.id));
+        parked
+    }
+
+    /// Ends the parking of the entity `id`: its next command wakes it. False where it is not parked.
+    pub fn unpark(&self, id: impl Into<EntityId>) -> bool {
+        let id = id.into();
+        self.door(&id).parking.unpark(&id)
+    }
+
     /// How many commands are in flight, over all shards.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -274,11 +311,16 @@ impl<E: Entity> Entities<E> {
         let door = self.door(&id);
         let permit = door.gate.try_enter().ok_or(AskError::Busy)?;
         let shard = door.address.get().map_err(|_| AskError::Unavailable)?;
+        door.parking.admit(&id, Instant::now()).map_err(|retry_after| AskError::Parked { retry_after })?;
         let (sender, answer) = oneshot::channel();
         let message = message(ReplyPort { sender, _permit: permit });
         shard.send_message(ShardMessage::Deliver { id, message }).map_err(|_| AskError::Unavailable)?;
         Ok(answer)
     }
+}
+
+fn shard_name<E: Entity>(index: usize) -> String {
+    format!("{}-shard-{index}", E::KIND)
 }
 
 /// One caller's place among those who wait for an entity; given up on drop.

@@ -43,7 +43,7 @@ pub struct Entry {
     pub last_failure: Option<String>,
 }
 
-/// What a shard counts; the numbers only grow, but for `active`.
+/// What a shard counts; the numbers only grow, but for `active` and `parked`.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Commands taken up.
@@ -52,6 +52,8 @@ pub struct Counters {
     pub active: AtomicU64,
     /// Entities that fell.
     pub failures: AtomicU64,
+    /// Entities that are parked now: they fall again and again.
+    pub parked: AtomicU64,
     last_failure: Mutex<Option<String>>,
 }
 
@@ -74,6 +76,8 @@ pub struct CounterReading {
     pub active: u64,
     /// Entities that fell.
     pub failures: u64,
+    /// Entities that are parked now.
+    pub parked: u64,
     /// Why the last one fell.
     pub last_failure: Option<String>,
 }
@@ -154,6 +158,7 @@ impl Roster {
                 handled: counters.handled.load(Ordering::Relaxed),
                 active: counters.active.load(Ordering::Relaxed),
                 failures: counters.failures.load(Ordering::Relaxed),
+                parked: counters.parked.load(Ordering::Relaxed),
                 last_failure: counters.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             })
             .collect();
@@ -162,6 +167,6 @@ impl Roster {
     }
 }
 
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     text.chars().take(FAILURE_TEXT_MAX).collect()
 }

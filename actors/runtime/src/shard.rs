@@ -20,10 +20,11 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    entities::{Delivery, EntitiesConfig, Waiters},
+    entities::{AskError, Delivery, EntitiesConfig, Waiters},
     entity::{Entity, EntityId},
     instance::{Instance, InstanceArguments},
     journal::{Fence, Journal, Settle},
+    parking::Parking,
     roster::{Counters, Roster},
     supervision::exit_of,
 };
@@ -61,6 +62,8 @@ pub enum ShardMessage<E: Entity> {
     },
     /// Look for the idle.
     Sweep,
+    /// Send everybody to sleep, for a drill.
+    PutAllToSleep,
 }
 
 /// What a shard needs to start.
@@ -70,6 +73,7 @@ pub struct ShardArguments {
     pub(crate) name: String,
     pub(crate) roster: Roster,
     pub(crate) waiters: Waiters,
+    pub(crate) parking: Arc<Parking>,
 }
 
 enum Slot<E: Entity> {
@@ -99,6 +103,7 @@ pub struct ShardState<E: Entity> {
     counters: Arc<Counters>,
     handled: Arc<AtomicU64>,
     waiters: Waiters,
+    parking: Arc<Parking>,
 }
 
 /// The shard's actor; see the module's text.
@@ -131,6 +136,7 @@ impl<E: Entity> Actor for Shard<E> {
             counters,
             config: arguments.config,
             waiters: arguments.waiters,
+            parking: arguments.parking,
         })
     }
 
@@ -152,6 +158,11 @@ impl<E: Entity> Actor for Shard<E> {
             ShardMessage::Deliver { id, message } => state.deliver(&myself, id, message).await,
             ShardMessage::Sweep => {
                 state.put_idle_to_sleep();
+                state.parking.forget_old(Instant::now());
+                Ok(())
+            }
+            ShardMessage::PutAllToSleep => {
+                state.put_to_sleep_where(|_| true);
                 Ok(())
             }
         }
@@ -165,11 +176,10 @@ impl<E: Entity> Actor for Shard<E> {
     ) -> Result<(), ActorProcessingErr> {
         let Some((who, exit)) = exit_of(&event) else { return Ok(()) };
         let Some(id) = state.ids.remove(&who) else { return Ok(()) };
-        if exit.is_failure() {
-            state.counters.failed(&exit.reason);
-            tracing::warn!(kind = E::KIND, %id, reason = %exit.reason, "entity fell; its next command wakes it again");
-        }
         let slot = state.slots.remove(&id);
+        if exit.is_failure() {
+            state.note_fall(&id, &exit.reason, slot.as_ref());
+        }
         state.counters.active.store(state.ids.len() as u64, Ordering::Relaxed);
         match slot {
             Some(Slot::Passivating { fence, waiting }) => {
@@ -210,6 +220,12 @@ impl<E: Entity> ShardState<E> {
             Some(Slot::Fallen { fence }) => Some(Arc::clone(fence)),
             None => None,
         };
+        if let Err(retry_after) = self.parking.may_wake(&id, Instant::now()) {
+            if let EntityMessage::Command(delivery) = message {
+                delivery.reply.send(Err(AskError::Parked { retry_after }));
+            }
+            return Ok(());
+        }
         if self.ids.len() >= self.config.active_per_shard_max {
             self.put_longest_idle_to_sleep();
         }
@@ -224,6 +240,7 @@ impl<E: Entity> ShardState<E> {
             snapshot_every: self.config.snapshot_every,
             handled: Arc::clone(&self.handled),
             waiters: Arc::clone(&self.waiters),
+            watched_by: self.parking.is_watched(&id).then(|| Arc::clone(&self.parking)),
         };
         let (instance, _) =
             Instance::<E>::spawn_linked(None, Instance::default(), arguments, myself.get_cell()).await?;
@@ -232,6 +249,22 @@ impl<E: Entity> ShardState<E> {
         let _ = instance.send_message(message);
         self.slots.insert(id, Slot::Active { instance, fence, last_used: Instant::now() });
         Ok(())
+    }
+
+    /// Notes the fall of `id`. What its journal caused is not held against it: a raised fence says so.
+    fn note_fall(&self, id: &EntityId, reason: &str, slot: Option<&Slot<E>>) {
+        self.counters.failed(reason);
+        let is_by_its_journal = match slot {
+            Some(Slot::Active { fence, .. } | Slot::Passivating { fence, .. } | Slot::Fallen { fence }) => {
+                fence.is_raised()
+            }
+            None => false,
+        };
+        if !is_by_its_journal && self.parking.fell(id, reason, Instant::now()) {
+            tracing::error!(kind = E::KIND, %id, reason, "entity fell again and again; it is left alone for a while");
+        } else {
+            tracing::warn!(kind = E::KIND, %id, reason, "entity fell; its next command wakes it again");
+        }
     }
 
     fn put_idle_to_sleep(&mut self) {
@@ -262,9 +295,15 @@ impl<E: Entity> ShardState<E> {
     }
 
     fn put_to_sleep_where(&mut self, is_chosen: impl Fn(Instant) -> bool) {
-        for slot in self.slots.values_mut() {
-            if let Slot::Active { instance, fence, last_used } = slot
-                && is_chosen(*last_used)
+        let mut chosen: Vec<_> = self
+            .slots
+            .iter_mut()
+            .filter(|(_, slot)| matches!(slot, Slot::Active { last_used, .. } if is_chosen(*last_used)))
+            .collect();
+        // In the order of their ids: the table's order is chance, and a simulation must follow from its seed.
+        chosen.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for (_, slot) in chosen {
+            if let Slot::Active { instance, fence, .. } = slot
                 && instance.send_message(EntityMessage::Passivate).is_ok()
             {
                 *slot = Slot::Passivating { fence: Arc::clone(fence), waiting: Vec::new() };
