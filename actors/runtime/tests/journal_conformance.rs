@@ -70,6 +70,7 @@ guarantees!(
     a_question_with_a_wrong_statement_is_an_error_and_harms_nothing,
     a_question_with_too_many_rows_is_refused,
     close_settles_what_is_queued_and_refuses_the_rest,
+    every_write_is_settled_though_the_journal_closes_meanwhile,
     a_view_that_cannot_be_written_closes_the_journal,
 );
 
@@ -341,6 +342,39 @@ async fn close_settles_what_is_queued_and_refuses_the_rest(place: Place) {
     let journal = place.open().await;
     assert_eq!(versions(&journal, "counter/a").await.len(), 100);
     journal.close().await;
+}
+
+async fn every_write_is_settled_though_the_journal_closes_meanwhile(place: Place) {
+    for _ in 0..20 {
+        let journal = place.open().await;
+        let writing = Arc::clone(&journal);
+        // A thread of its own, so that it sends at any moment of the close; `write` panics where nothing is settled.
+        let writer = std::thread::spawn(move || {
+            let of_one_command = |number: u64| {
+                let is_closing = !writing.is_open();
+                (is_closing, write(&format!("counter/{number}"), 1, 0, u128::from(number)).queue(&writing))
+            };
+            let mut settled = Vec::new();
+            for number in 0.. {
+                let (is_closing, write) = of_one_command(number);
+                settled.push(write);
+                if is_closing {
+                    return settled;
+                }
+            }
+            settled
+        });
+        journal.after_queued(Box::new(|_| ()));
+        journal.close().await;
+        let settled = tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap();
+        let outcomes = join_all(settled).await;
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| matches!(outcome, Ok(()) | Err(JournalError::Closed | JournalError::Conflict(_))))
+        );
+        assert_eq!(outcomes.last(), Some(&Err(JournalError::Closed)));
+    }
 }
 
 async fn a_view_that_cannot_be_written_closes_the_journal(place: Place) {
