@@ -129,6 +129,7 @@ fn a_refused_write_fells_its_entity_alone_and_the_truth_is_read_again() {
 #[test]
 fn nobody_is_answered_before_a_slow_commit_and_a_deadline_is_kept() {
     scene(|scene| async move {
+        scene.ask(Count::Nothing, 0).await.unwrap();
         let slow = Duration::from_secs(60);
         scene.service.faults.delay_commits(slow..=slow);
         let asked_at = Instant::now();
