@@ -301,7 +301,7 @@ impl<E: Entity> ShardState<E> {
             .filter(|(_, slot)| matches!(slot, Slot::Active { last_used, .. } if is_chosen(*last_used)))
             .collect();
         // In the order of their ids: the table's order is chance, and a simulation must follow from its seed.
-        chosen.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        chosen.sort_unstable_by(|(a, _), (b, _)| (*a).cmp(*b));
         for (_, slot) in chosen {
             if let Slot::Active { instance, fence, .. } = slot
                 && instance.send_message(EntityMessage::Passivate).is_ok()

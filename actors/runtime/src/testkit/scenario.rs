@@ -108,7 +108,7 @@ impl<E: Entity> When<E> {
     }
 
     /// The outcome itself, for what the sentences above cannot say.
-    #[must_use]
+    #[expect(clippy::missing_errors_doc, reason = "the refusal is what is asked about")]
     pub fn outcome(self) -> Result<Vec<E::Event>, E::Refusal> {
         self.outcome
     }
