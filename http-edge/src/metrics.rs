@@ -66,10 +66,13 @@ fn write_requests(text: &mut String, by_class: [u64; 5]) {
 
 fn write_shards(text: &mut String, readings: &[CounterReading]) {
     type Column = (&'static str, &'static str, &'static str, fn(&CounterReading) -> u64);
-    let columns: [Column; 3] = [
+    let columns: [Column; 4] = [
         ("shard_commands_total", "counter", "Commands taken up by a shard.", |reading| reading.handled),
         ("shard_entities_awake", "gauge", "Entities awake in a shard.", |reading| reading.active),
         ("shard_entity_failures_total", "counter", "Entities of a shard that fell.", |reading| reading.failures),
+        ("shard_entities_parked", "gauge", "Entities that fall again and again and are left alone.", |reading| {
+            reading.parked
+        }),
     ];
     for (name, kind, help, value) in columns {
         metric(text, name, kind, help);

@@ -282,9 +282,10 @@ impl From<AskError<OrderRefusal>> for OrderError {
             AskError::Refused(OrderRefusal::Unknown) => Self::NotFound,
             AskError::Refused(OrderRefusal::InvalidTransition { from }) => Self::InvalidTransition { from },
             AskError::Refused(OrderRefusal::DoesNotAddUp) => Self::DoesNotAddUp,
-            AskError::Refused(OrderRefusal::Exists) | AskError::DeadlineExceeded | AskError::Unavailable => {
-                Self::Unavailable
-            }
+            AskError::Refused(OrderRefusal::Exists)
+            | AskError::Parked { .. }
+            | AskError::DeadlineExceeded
+            | AskError::Unavailable => Self::Unavailable,
             AskError::Busy => Self::Busy,
         }
     }

@@ -103,7 +103,7 @@ impl From<AskError<ProductRefusal>> for ProductError {
                 Self::Invalid(vec![FieldError::new("id", "there is a product with this id")])
             }
             AskError::Busy => Self::Busy,
-            AskError::DeadlineExceeded | AskError::Unavailable => Self::Unavailable,
+            AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => Self::Unavailable,
         }
     }
 }
@@ -122,6 +122,6 @@ pub fn of_stock(sku: &Sku, error: AskError<StockRefusal>) -> ProductError {
             ProductError::Invalid(vec![FieldError::new("delta", reason)])
         }
         AskError::Busy => ProductError::Busy,
-        AskError::DeadlineExceeded | AskError::Unavailable => ProductError::Unavailable,
+        AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => ProductError::Unavailable,
     }
 }

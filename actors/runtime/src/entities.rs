@@ -2,7 +2,7 @@
 //!
 //! Callers hold `(kind, id)`, never an entity's address: the id hashes to a shard, the shard knows who is awake. Every ask
 //! has a deadline that travels with it, holds a permit until its reply has left, and ends in exactly one of: accepted,
-//! refused, busy, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
+//! refused, busy, parked, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
 //! first outcome.
 
 use std::{
@@ -26,6 +26,7 @@ use crate::{
     entity::{Entity, EntityId},
     inspection::{AwakeEntity, AwakeSource, keep_most_urgent},
     journal::{Journal, JournalError},
+    parking::{ParkedEntity, Parking, ParkingRules},
     roster::Roster,
     shard::{EntityMessage, Shard, ShardArguments, ShardMessage},
     supervision::{Activity, ChildSpec, Restart},
@@ -49,6 +50,8 @@ pub struct EntitiesConfig {
     /// A shard, or an entity, that is in one message for longer is stuck: it is killed, and refused everything until it
     /// ends. Reading its stream and waiting for the disk do not count.
     pub stuck_after: Duration,
+    /// When an entity that falls again and again is left alone.
+    pub parking: ParkingRules,
 }
 
 impl Default for EntitiesConfig {
@@ -63,6 +66,7 @@ impl Default for EntitiesConfig {
             snapshot_every: 1_000,
             // A decision takes microseconds; this is far beyond any pause of the machine.
             stuck_after: Duration::from_secs(30),
+            parking: ParkingRules::default(),
         }
     }
 }
@@ -76,6 +80,12 @@ pub enum AskError<R> {
     /// Too many commands are in flight. Nothing was done.
     #[error("too many commands are in flight; try again shortly")]
     Busy,
+    /// The entity falls again and again and is left alone for a while. Nothing was done.
+    #[error("the entity falls again and again and is left alone; its next trial is in {} s", .retry_after.as_secs_f64().ceil())]
+    Parked {
+        /// How long until its next trial.
+        retry_after: Duration,
+    },
     /// The deadline passed. Whether it was done is unknown: ask again with the same command id.
     #[error("no answer within the deadline; try again with the same command id")]
     DeadlineExceeded,
@@ -131,6 +141,7 @@ struct ShardDoor<E: Entity> {
     address: Current<ActorRef<ShardMessage<E>>>,
     gate: Arc<Gate>,
     activity: Activity,
+    parking: Arc<Parking>,
 }
 
 /// The entities of one kind; see the module's text. Clones are the same entities.
@@ -162,6 +173,7 @@ impl<E: Entity> Entities<E> {
             address: Current::empty(),
             gate: Gate::within(service_gate, config.in_flight_per_shard_max),
             activity: roster.counters(&shard_name::<E>(index)).activity.clone(),
+            parking: Parking::new(config.parking, roster.counters(&shard_name::<E>(index))),
         };
         let doors: Arc<[ShardDoor<E>]> = (0..config.shards.max(1)).map(door).collect();
         roster.set_awake_source(E::KIND, awake_source(&doors));
@@ -186,6 +198,7 @@ impl<E: Entity> Entities<E> {
                     name: shard_name::<E>(index),
                     roster: entities.roster.clone(),
                     waiters: Arc::clone(&entities.waiters),
+                    parking: Arc::clone(&entities.doors[index].parking),
                 };
                 let (shard, _) = Shard::<E>::spawn_linked(None, Shard::default(), arguments, supervisor).await?;
                 entities.doors[index].address.set(shard.clone());
@@ -198,7 +211,7 @@ impl<E: Entity> Entities<E> {
     /// Asks the entity `id` to do `command`. The answer comes after it is durable.
     ///
     /// # Errors
-    /// [`AskError`]; of these only `Refused` and `Busy` say for sure that nothing was done.
+    /// [`AskError`]; of these only `Refused`, `Busy` and `Parked` say for sure that nothing was done.
     pub async fn ask(&self, id: impl Into<EntityId>, command: E::Command, meta: CommandMeta) -> Answer<E> {
         let deadline = meta.deadline;
         let answer =
@@ -262,6 +275,30 @@ impl<E: Entity> Entities<E> {
         }
     }
 
+    /// Sends every entity that is awake to sleep at once, as a lack of room would: for drills and tests.
+    pub fn inject_sleep(&self) {
+        for door in self.doors.iter() {
+            if let Ok(shard) = door.address.get() {
+                let _ = shard.send_message(ShardMessage::PutAllToSleep);
+            }
+        }
+    }
+
+    /// The entities that fell again and again and are left alone for now, by id.
+    #[must_use]
+    pub fn parked(&self) -> Vec<ParkedEntity> {
+        let now = Instant::now();
+        let mut parked: Vec<_> = self.doors.iter().flat_map(|door| door.parking.parked(now)).collect();
+        parked.sort_by(|a, b| a.id.cmp(&b.id));
+        parked
+    }
+
+    /// Ends the parking of the entity `id`: its next command wakes it. False where it is not parked.
+    pub fn unpark(&self, id: impl Into<EntityId>) -> bool {
+        let id = id.into();
+        self.door(&id).parking.unpark(&id)
+    }
+
     /// How many commands are in flight, over all shards.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -283,6 +320,7 @@ impl<E: Entity> Entities<E> {
         let door = self.door(&id);
         let permit = door.gate.try_enter().ok_or(AskError::Busy)?;
         let shard = door.address.get().map_err(|_| AskError::Unavailable)?;
+        door.parking.admit(&id, Instant::now()).map_err(|retry_after| AskError::Parked { retry_after })?;
         let (sender, answer) = oneshot::channel();
         let message = message(ReplyPort { sender, _permit: permit });
         shard.send_message(ShardMessage::Deliver { id, message }).map_err(|_| AskError::Unavailable)?;

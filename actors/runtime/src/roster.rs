@@ -70,7 +70,7 @@ pub struct Entry {
     pub last_failure_ms: Option<i64>,
 }
 
-/// What a shard counts; the numbers only grow, but for `active` and `stuck`.
+/// What a shard counts; the numbers only grow, but for `active`, `stuck` and `parked`.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Commands taken up.
@@ -81,6 +81,8 @@ pub struct Counters {
     pub stuck: AtomicU64,
     /// Entities that fell.
     pub failures: AtomicU64,
+    /// Entities that are parked now: they fall again and again.
+    pub parked: AtomicU64,
     last_failure: Mutex<Option<String>>,
     /// The shard's own queue and message.
     pub(crate) activity: Activity,
@@ -111,6 +113,8 @@ pub struct CounterReading {
     pub stuck: u64,
     /// Entities that fell.
     pub failures: u64,
+    /// Entities that are parked now.
+    pub parked: u64,
     /// Why the last one fell.
     pub last_failure: Option<String>,
 }
@@ -330,6 +334,7 @@ impl Roster {
                     active: counters.active.load(Ordering::Relaxed),
                     stuck: counters.stuck.load(Ordering::Relaxed),
                     failures: counters.failures.load(Ordering::Relaxed),
+                    parked: counters.parked.load(Ordering::Relaxed),
                     last_failure: counters.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 }
             })
@@ -354,7 +359,7 @@ impl Entry {
     }
 }
 
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     text.chars().take(FAILURE_TEXT_MAX).collect()
 }
 

@@ -23,11 +23,12 @@ use tokio::{
 };
 
 use crate::{
-    entities::{Delivery, EntitiesConfig, Waiters},
+    entities::{AskError, Delivery, EntitiesConfig, Waiters},
     entity::{Entity, EntityId},
     inspection::{AwakeEntity, EntityState, What, keep_most_urgent},
     instance::{Instance, InstanceArguments},
     journal::{Fence, Journal, Settle},
+    parking::Parking,
     roster::{Counters, Roster, milliseconds},
     supervision::{Activity, exit_of},
 };
@@ -72,6 +73,8 @@ pub enum ShardMessage<E: Entity> {
         /// To whom.
         reply: oneshot::Sender<Vec<AwakeEntity>>,
     },
+    /// Send everybody to sleep, for a drill.
+    PutAllToSleep,
 }
 
 /// What a shard needs to start.
@@ -81,6 +84,7 @@ pub struct ShardArguments {
     pub(crate) name: String,
     pub(crate) roster: Roster,
     pub(crate) waiters: Waiters,
+    pub(crate) parking: Arc<Parking>,
 }
 
 /// An incarnation of an entity, from its spawning to the event of its end.
@@ -121,6 +125,7 @@ pub struct ShardState<E: Entity> {
     counters: Arc<Counters>,
     handled: Arc<AtomicU64>,
     waiters: Waiters,
+    parking: Arc<Parking>,
 }
 
 /// The shard's actor; see the module's text.
@@ -155,6 +160,7 @@ impl<E: Entity> Actor for Shard<E> {
             roster: arguments.roster,
             config: arguments.config,
             waiters: arguments.waiters,
+            parking: arguments.parking,
         })
     }
 
@@ -179,6 +185,11 @@ impl<E: Entity> Actor for Shard<E> {
             ShardMessage::Sweep => {
                 state.kill_the_stuck();
                 state.put_idle_to_sleep();
+                state.parking.forget_old(Instant::now());
+                Ok(())
+            }
+            ShardMessage::PutAllToSleep => {
+                state.put_to_sleep_where(|_| true);
                 Ok(())
             }
             ShardMessage::ShowAwake { limit, reply } => {
@@ -201,9 +212,7 @@ impl<E: Entity> Actor for Shard<E> {
         if exit.is_failure() {
             let was_stuck = slot.as_ref().and_then(Slot::awake).is_some_and(|awake| awake.is_stuck);
             let reason = if was_stuck { state.stuck_text() } else { exit.reason };
-            state.counters.failed(&reason);
-            state.roster.entity(What::EntityFell, &state.name, &id, &reason);
-            tracing::warn!(kind = E::KIND, %id, reason, "entity fell; its next command wakes it again");
+            state.note_fall(&id, &reason, slot.as_ref());
         }
         state.counters.active.store(state.ids.len() as u64, Ordering::Relaxed);
         match slot {
@@ -246,6 +255,12 @@ impl<E: Entity> ShardState<E> {
             Some(Slot::Fallen { fence }) => Some(Arc::clone(fence)),
             None => None,
         };
+        if let Err(retry_after) = self.parking.may_wake(&id, Instant::now()) {
+            if let EntityMessage::Command(delivery) = message {
+                delivery.reply.send(Err(AskError::Parked { retry_after }));
+            }
+            return Ok(());
+        }
         if self.ids.len() >= self.config.active_per_shard_max {
             self.put_longest_idle_to_sleep();
         }
@@ -261,6 +276,7 @@ impl<E: Entity> ShardState<E> {
             handled: Arc::clone(&self.handled),
             activity: activity.clone(),
             waiters: Arc::clone(&self.waiters),
+            watched_by: self.parking.is_watched(&id).then(|| Arc::clone(&self.parking)),
         };
         let (instance, _) =
             Instance::<E>::spawn_linked(None, Instance::default(), arguments, myself.get_cell()).await?;
@@ -270,6 +286,19 @@ impl<E: Entity> ShardState<E> {
         awake.send(message);
         self.slots.insert(id, Slot::Active { awake, last_used: Instant::now() });
         Ok(())
+    }
+
+    /// Notes the fall of `id`. What its journal caused is not held against it: a raised fence says so.
+    fn note_fall(&self, id: &EntityId, reason: &str, slot: Option<&Slot<E>>) {
+        self.counters.failed(reason);
+        let is_by_its_journal = slot.is_some_and(|slot| slot.fence().is_raised());
+        let is_parked = !is_by_its_journal && self.parking.fell(id, reason, Instant::now());
+        self.roster.entity(if is_parked { What::EntityParked } else { What::EntityFell }, &self.name, id, reason);
+        if is_parked {
+            tracing::error!(kind = E::KIND, %id, reason, "entity fell again and again; it is left alone for a while");
+        } else {
+            tracing::warn!(kind = E::KIND, %id, reason, "entity fell; its next command wakes it again");
+        }
     }
 
     fn put_idle_to_sleep(&mut self) {
@@ -300,10 +329,17 @@ impl<E: Entity> ShardState<E> {
     }
 
     fn put_to_sleep_where(&mut self, is_chosen: impl Fn(Instant) -> bool) {
-        for slot in self.slots.values_mut() {
-            if let Slot::Active { awake, last_used } = slot
-                && !awake.is_stuck
-                && is_chosen(*last_used)
+        let mut chosen: Vec<_> = self
+            .slots
+            .iter_mut()
+            .filter(|(_, slot)| {
+                matches!(slot, Slot::Active { awake, last_used } if !awake.is_stuck && is_chosen(*last_used))
+            })
+            .collect();
+        // In the order of their ids: the table's order is chance, and a simulation must follow from its seed.
+        chosen.sort_unstable_by(|(a, _), (b, _)| (*a).cmp(*b));
+        for (_, slot) in chosen {
+            if let Slot::Active { awake, .. } = slot
                 && awake.send(EntityMessage::Passivate)
             {
                 *slot = Slot::Passivating { awake: awake.clone(), waiting: Vec::new() };
@@ -373,6 +409,13 @@ impl<E: Entity> Slot<E> {
         match self {
             Self::Active { awake, .. } | Self::Passivating { awake, .. } => Some(awake),
             Self::Fallen { .. } => None,
+        }
+    }
+
+    fn fence(&self) -> &Fence {
+        match self {
+            Self::Active { awake, .. } | Self::Passivating { awake, .. } => &awake.fence,
+            Self::Fallen { fence } => fence,
         }
     }
 

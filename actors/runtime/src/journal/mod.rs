@@ -6,6 +6,9 @@
 //! started again on what is on disk. It does not interpret payloads.
 
 pub mod keeper;
+#[cfg(feature = "testkit")]
+pub mod memory;
+mod reads;
 pub mod sqlite;
 mod writer;
 
@@ -212,7 +215,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// True once a write of this incarnation has failed.
+    /// True once a write of this incarnation has failed, or its journal could not serve it.
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire)

@@ -8,20 +8,20 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering, fence},
     },
     time::Duration,
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, Statement, params, params_from_iter};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Append, JournalError, Outcome, Position, RecordedOutcome, Settle, sqlite::outcome_of};
+use super::{Append, JournalError, Position, RecordedOutcome, Settle, reads::outcome_of};
 use crate::command::CommandId;
 
 /// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
-const BATCH_REQUESTS_MAX: usize = 4_096;
+pub(super) const BATCH_REQUESTS_MAX: usize = 4_096;
 /// Rows written between two checkpoints: some 48 MiB of log at 0.2 pages a row, as measured in full batches. A page that
 /// many batches change is written back once: with 20,000 rows a checkpoint took a fifth of the writer's time.
 const CHECKPOINT_ROWS: usize = 60_000;
@@ -49,6 +49,13 @@ impl Request {
             Self::Outcome { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Close => {}
         }
+    }
+}
+
+/// Answers everything in `inbox` with `error`.
+pub(super) fn refuse_all(inbox: &Receiver<Request>, error: &JournalError) {
+    while let Ok(request) = inbox.try_recv() {
+        request.refuse(error);
     }
 }
 
@@ -120,9 +127,8 @@ impl Writer {
         if end == JournalError::Closed {
             self.checkpoint("TRUNCATE");
         }
-        while let Ok(request) = self.inbox.try_recv() {
-            request.refuse(&end);
-        }
+        fence(Ordering::SeqCst);
+        refuse_all(&self.inbox, &end);
         let Self { connection, closed, .. } = self;
         drop(connection);
         closed.send_replace(Some(end));
@@ -146,8 +152,8 @@ impl Writer {
     /// Commits one batch and passes the outcomes on. An error is the disk's and final.
     fn serve(&mut self, batch: &mut Vec<Request>) -> Result<(), JournalError> {
         let mut refused = vec![None; batch.len()];
-        let newest = match self.commit(batch, &mut refused) {
-            Ok(newest) => newest,
+        let committed = match commit(&self.connection, batch, &mut refused) {
+            Ok(committed) => committed,
             Err(error) => {
                 let failure = JournalError::Storage(error.to_string());
                 self.is_open.store(false, Ordering::Release);
@@ -157,48 +163,14 @@ impl Writer {
                 return Err(failure);
             }
         };
-        let mut settled = Vec::with_capacity(batch.len());
-        for (request, refusal) in batch.drain(..).zip(refused) {
-            match request {
-                Request::Append(append) => settled.push(Settled::Append(append, refusal.map_or(Ok(()), Err))),
-                Request::AfterQueued(settle) | Request::StorePosition { settle, .. } => {
-                    settled.push(Settled::Other(settle));
-                }
-                Request::Outcome { stream, command_id, reply } => {
-                    let _ = reply.send(outcome_of(&self.connection, &stream, command_id));
-                }
-                Request::Close => {}
-            }
-        }
-        if let Some(newest) = newest {
+        self.rows_since_checkpoint += committed.rows;
+        let settled = outcomes(&self.connection, batch, refused);
+        if let Some(newest) = committed.newest {
             self.committed.send_replace(newest);
         }
         // Nobody to settle for means that the runtime is gone, and with it everybody who waited.
         let _ = self.settled.send(settled);
         Ok(())
-    }
-
-    /// One transaction for the batch. `refused[i]` is filled where request `i` fails on its own account; such a request
-    /// is left out and the rest done again, so each round leaves out at least one: it ends.
-    fn commit(
-        &mut self,
-        batch: &[Request],
-        refused: &mut [Option<JournalError>],
-    ) -> rusqlite::Result<Option<Position>> {
-        if !batch.iter().any(|request| matches!(request, Request::Append(_) | Request::StorePosition { .. })) {
-            return Ok(None);
-        }
-        loop {
-            self.connection.execute_batch("BEGIN IMMEDIATE")?;
-            match write_all(&self.connection, batch, refused)? {
-                Written::All { newest, rows } => {
-                    self.connection.execute_batch("COMMIT")?;
-                    self.rows_since_checkpoint += rows;
-                    return Ok(newest);
-                }
-                Written::Stopped => self.connection.execute_batch("ROLLBACK")?,
-            }
-        }
     }
 
     fn checkpoint(&mut self, mode: &str) {
@@ -216,11 +188,61 @@ enum Turn {
     End,
 }
 
+/// What one transaction wrote.
+#[derive(Default)]
+pub(super) struct Committed {
+    /// The position of its last event, if it wrote any.
+    pub(super) newest: Option<Position>,
+    /// How many rows.
+    pub(super) rows: usize,
+}
+
+/// One transaction for the batch. `refused[i]` is filled where request `i` fails on its own account; such a request is
+/// left out and the rest done again, so each round leaves out at least one: it ends. An error is the disk's.
+pub(super) fn commit(
+    connection: &Connection,
+    batch: &[Request],
+    refused: &mut [Option<JournalError>],
+) -> rusqlite::Result<Committed> {
+    if !batch.iter().any(|request| matches!(request, Request::Append(_) | Request::StorePosition { .. })) {
+        return Ok(Committed::default());
+    }
+    loop {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        match write_all(connection, batch, refused)? {
+            Written::All(committed) => {
+                connection.execute_batch("COMMIT")?;
+                return Ok(committed);
+            }
+            Written::Stopped => connection.execute_batch("ROLLBACK")?,
+        }
+    }
+}
+
+/// What is to be done after the batch's commit, in its order.
+pub(super) fn outcomes(
+    connection: &Connection,
+    batch: &mut Vec<Request>,
+    refused: Vec<Option<JournalError>>,
+) -> Vec<Settled> {
+    let mut settled = Vec::with_capacity(batch.len());
+    for (request, refusal) in batch.drain(..).zip(refused) {
+        match request {
+            Request::Append(append) => settled.push(Settled::Append(append, refusal.map_or(Ok(()), Err))),
+            Request::AfterQueued(settle) | Request::StorePosition { settle, .. } => {
+                settled.push(Settled::Other(settle));
+            }
+            Request::Outcome { stream, command_id, reply } => {
+                let _ = reply.send(outcome_of(connection, &stream, command_id));
+            }
+            Request::Close => {}
+        }
+    }
+    settled
+}
+
 enum Written {
-    All {
-        newest: Option<Position>,
-        rows: usize,
-    },
+    All(Committed),
     /// One more request was refused: roll back and do the others again.
     Stopped,
 }
@@ -272,7 +294,7 @@ fn write_all(
             Request::AfterQueued(_) | Request::Outcome { .. } | Request::Close => {}
         }
     }
-    Ok(Written::All { newest, rows })
+    Ok(Written::All(Committed { newest, rows }))
 }
 
 fn write_append(
@@ -311,25 +333,4 @@ fn write_append(
         connection.prepare_cached(UPSERT_SNAPSHOT)?.execute(params![stream, version.cast_signed(), state])?;
     }
     Ok(newest)
-}
-
-pub(super) fn stored_outcome(
-    connection: &Connection,
-    stream: &str,
-    command_id: CommandId,
-) -> rusqlite::Result<Option<Outcome>> {
-    connection
-        .prepare_cached(
-            "SELECT first_version, event_count, refusal FROM commands WHERE stream = ?1 AND command_id = ?2",
-        )?
-        .query_row(params![stream, command_id.as_bytes()], |row| {
-            Ok(match row.get::<_, Option<String>>(2)? {
-                Some(refusal) => Outcome::Refused(refusal),
-                None => Outcome::Accepted {
-                    first_version: row.get::<_, i64>(0)?.unsigned_abs(),
-                    count: row.get::<_, i64>(1)?.unsigned_abs(),
-                },
-            })
-        })
-        .optional()
 }
