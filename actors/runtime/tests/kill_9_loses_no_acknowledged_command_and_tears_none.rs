@@ -125,11 +125,11 @@ fn one_life(directory: &Path, round: u64, life: Duration) -> Vec<u64> {
         .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut acknowledged = Vec::new();
     let mut killed_at = None;
     // Reads on after the kill: what was in the pipe was said.
-    while let Some(line) = lines.next() {
+    for line in lines {
         let Some(stone) = line.strip_prefix(ACKNOWLEDGED) else { continue };
         acknowledged.push(stone.parse().unwrap());
         let first_heard = *killed_at.get_or_insert_with(Instant::now);

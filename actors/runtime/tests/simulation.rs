@@ -184,6 +184,57 @@ async fn storm(simulation: Simulation, faults: u32, commands: i64) {
     service.stop().await;
 }
 
+/// Sleep alone: no faults, so nobody has a reason to be told anything but yes.
+async fn restless_nights(simulation: Simulation) {
+    let service = counters(&simulation, crowded()).await;
+    service.faults.delay_commits(Duration::ZERO..=Duration::from_millis(300));
+    service.faults.delay_reads(Duration::ZERO..=Duration::from_millis(100));
+    let (told, is_over) = (Mutex::new(Vec::new()), std::cell::Cell::new(false));
+    let clients = async {
+        let clients = (0..CLIENTS).map(|number| {
+            let (simulation, service, told) = (simulation.clone(), service.clone(), &told);
+            async move {
+                let mut participant = simulation.participant("client", number);
+                for command in 0..12 {
+                    participant.pause(Duration::from_millis(200)).await;
+                    // Some at once, to one entity: they meet it awake, falling asleep and asleep.
+                    let id = participant.random.pick(&ids()).unwrap().clone();
+                    let amounts = (0..3).map(|part| number as i64 * 1_000 + command * 3 + part);
+                    let counters = service.handle().unwrap();
+                    let asks = amounts.clone().map(|amount| {
+                        let meta = simulation.command(CommandId::from_u128(amount as u128), PATIENCE);
+                        counters.ask(Arc::clone(&id), Count::Add(amount), meta)
+                    });
+                    let answers = join_all(asks.collect::<Vec<_>>()).await;
+                    let versions: Vec<_> = answers.into_iter().map(|answer| answer.unwrap().version).collect();
+                    assert!(versions.is_sorted_by(|a, b| a < b), "in the order in which they were asked: {versions:?}");
+                    told.lock().unwrap().extend(amounts.map(|amount| (Arc::clone(&id), amount)));
+                }
+            }
+        });
+        join_all(clients.collect::<Vec<_>>()).await;
+        is_over.set(true);
+    };
+    let storm = async {
+        let mut participant = simulation.participant("sandman", 0);
+        while !is_over.get() {
+            participant.pause(Duration::from_millis(150)).await;
+            service.handle().unwrap().inject_sleep();
+        }
+    };
+    futures::join!(clients, storm);
+    let (mut told, mut there) = (told.into_inner().unwrap(), on_disk(&service));
+    told.sort();
+    there.sort();
+    assert_eq!(there, told, "every command is there exactly once");
+    service.stop().await;
+}
+
+#[test]
+fn passivation_loses_no_command_and_refuses_nobody() {
+    for_every_seed(1_000, VIRTUAL_TIME_MAX, restless_nights);
+}
+
 #[test]
 fn passivation_and_every_fault_lose_no_acknowledged_command_and_repeat_none() {
     for_every_seed(1_000, VIRTUAL_TIME_MAX, |simulation| storm(simulation, 12, 6));
