@@ -173,7 +173,8 @@ impl World {
     fn is_over(&self) -> bool {
         (0..self.partitions.len()).all(|partition| {
             let place = &self.partitions[partition];
-            let end = place.records.iter().filter(|(_, record)| !record.is_compacted).map(|(offset, _)| offset + 1).max();
+            let end =
+                place.records.iter().filter(|(_, record)| !record.is_compacted).map(|(offset, _)| offset + 1).max();
             end.is_none_or(|end| place.committed.as_ref().is_some_and(|commit| commit.offset >= end))
         })
     }
@@ -224,8 +225,7 @@ impl World {
                 value: Some(Bytes::from_static(b"value")),
                 headers,
             };
-            let record =
-                SimRecord { record, key, effects: 0, is_finished: false, is_compacted: false, is_unreadable };
+            let record = SimRecord { record, key, effects: 0, is_finished: false, is_compacted: false, is_unreadable };
             self.partitions[partition].records.insert(offset, record);
         }
     }
@@ -296,8 +296,7 @@ impl World {
         let mut orders = Orders::default();
         owned.core.turn(now_ms, &mut orders);
         assert!(owned.core.delivered() + owned.core.dead_lettering() <= settings.in_flight_max);
-        let mut lanes_in_flight: BTreeSet<u32> =
-            owned.calls.iter().map(|call| call.deliveries[0].0.lane).collect();
+        let mut lanes_in_flight: BTreeSet<u32> = owned.calls.iter().map(|call| call.deliveries[0].0.lane).collect();
         let mut starts = Vec::new();
         let mut calls: Vec<Call> = Vec::new();
         for order in orders.deliveries {
@@ -312,7 +311,8 @@ impl World {
             }
             assert!(!owned.done.contains(&offset), "offset {offset} is given again though it was done");
             if let Some(commit) = &owned.at_assignment {
-                let was_finished = offset < commit.offset || GapMap::decode(commit.offset, &commit.metadata).takes(offset);
+                let was_finished =
+                    offset < commit.offset || GapMap::decode(commit.offset, &commit.metadata).takes(offset);
                 assert!(!was_finished, "offset {offset} was committed as finished, and is given again");
             }
             let tried = owned.attempts.entry(offset).or_insert(0);
@@ -329,8 +329,8 @@ impl World {
         for offset in starts {
             let record = &self.partitions[partition].records[&offset];
             assert!(!record.is_unreadable, "a header name that is no UTF-8 reached the handler");
-            let is_dead = settings.on_dead_key == OnDeadKey::Quarantine
-                && record.key.is_some_and(|key| dead_keys.contains(&key));
+            let is_dead =
+                settings.on_dead_key == OnDeadKey::Quarantine && record.key.is_some_and(|key| dead_keys.contains(&key));
             assert!(!is_dead, "offset {offset} of a quarantined key reached the handler");
         }
     }
@@ -373,8 +373,6 @@ impl World {
             Some(outcome) => owned.core.settle(ticket, outcome, now_ms),
             None => owned.core.dropped(ticket, true, now_ms),
         }
-        // An answer that comes twice changes nothing.
-        let counters = *owned.core.counters();
         let call = &mut owned.calls[index];
         call.deliveries.pop_front();
         call.has_begun = false;
@@ -386,6 +384,8 @@ impl World {
         }
         if owned.calls[index].deliveries.is_empty() {
             owned.calls.swap_remove(index);
+            // An answer that comes twice changes nothing.
+            let counters = *owned.core.counters();
             owned.core.settle(ticket, Outcome::Done, now_ms);
             assert_eq!(owned.core.counters().done, counters.done, "an answer counted twice");
         }
@@ -492,7 +492,11 @@ impl World {
             if holders > 1 {
                 break;
             }
-            if self.dice.chance(50) { self.work(partition) } else { self.answer_dead_letter(partition) }
+            if self.dice.chance(50) {
+                self.work(partition)
+            } else {
+                self.answer_dead_letter(partition)
+            }
             let mut orders = Orders::default();
             let now_ms = self.now_ms + 10_000;
             self.owned_in(partition, epoch).core.turn(now_ms, &mut orders);
@@ -501,8 +505,8 @@ impl World {
         let commit_fails = self.dice.chance(10) && !self.is_calm;
         let owned = self.members[member].remove(&partition).unwrap();
         if let Some((offset, metadata)) = owned.core.commit() {
-            let is_stored = !commit_fails
-                && self.store(partition, epoch, Commit { partition: name(partition), offset, metadata });
+            let is_stored =
+                !commit_fails && self.store(partition, epoch, Commit { partition: name(partition), offset, metadata });
             self.may_repeat |= !is_stored;
         }
         self.outlive(partition, owned);
