@@ -5,12 +5,16 @@
 //! # Layout
 //!
 //! - [`record`]: what is read and written; [`ports`]: what the engine needs of a log
+//! - [`engine`]: from a log's partitions to handlers
 //! - [`embedded`]: durable messages between journals, without a broker
+//! - [`memory`]: a log in memory, for tests and for trying things out
 //! - [`health`]: pings, pongs and who is healthy, in one process or over Kafka.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod embedded;
+pub mod engine;
 pub mod health;
+pub mod memory;
 pub mod ports;
 pub mod record;
