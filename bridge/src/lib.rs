@@ -12,5 +12,6 @@
 
 pub mod embedded;
 pub mod health;
+pub mod kafka;
 pub mod ports;
 pub mod record;
