@@ -5,6 +5,7 @@
 //! - [`settings`]: where Kafka is, and how the connection is protected.
 //! - [`source`]: one member of a consumer group, as a [`LogSource`](crate::ports::LogSource).
 //! - [`sink`]: an idempotent producer, as a [`LogSink`](crate::ports::LogSink).
+//! - [`topics`]: creating and describing them, and the lag of a group.
 //!
 //! Nothing here knows what records mean, or decides when a commit is due: it carries out what the ports ask for.
 
@@ -14,8 +15,10 @@ pub mod settings;
 pub mod sink;
 pub mod source;
 mod statistics;
+pub mod topics;
 mod wakeup;
 
 pub use settings::{KafkaClientSettings, Sasl, Security, SettingsError, Tls};
 pub use sink::{KafkaSink, KafkaSinkConfig};
 pub use source::{KafkaSource, KafkaSourceConfig};
+pub use topics::{KafkaTopics, TopicSpec};

@@ -140,12 +140,14 @@ impl KafkaClientSettings {
                 username: needed("KAFKA_SASL_USERNAME")?,
                 password: match variable("KAFKA_SASL_PASSWORD_FILE") {
                     None => needed("KAFKA_SASL_PASSWORD")?,
-                    Some(file) => fs::read_to_string(&file)
-                        .map(|secret| secret.trim_end().to_owned())
-                        .map_err(|error| SettingsError::Variable {
-                            name: "KAFKA_SASL_PASSWORD_FILE",
-                            problem: format!("names {file}, which cannot be read: {error}"),
-                        })?,
+                    Some(file) => {
+                        fs::read_to_string(&file).map(|secret| secret.trim_end().to_owned()).map_err(|error| {
+                            SettingsError::Variable {
+                                name: "KAFKA_SASL_PASSWORD_FILE",
+                                problem: format!("names {file}, which cannot be read: {error}"),
+                            }
+                        })?
+                    }
                 },
             }),
         };

@@ -78,6 +78,8 @@ pub struct KafkaSourceConfig {
     pub instance_id: Option<String>,
     /// After this long without a sign of life the group gives a member's partitions to others.
     pub session_timeout: Duration,
+    /// A member that does not poll for this long loses its partitions, alive or not. Longer than any drain.
+    pub poll_interval_max: Duration,
     /// How often the client looks for topics and partitions that are new.
     pub refresh: Duration,
     /// Records of transactions that were not committed are left out.
@@ -94,6 +96,7 @@ impl KafkaSourceConfig {
             topics,
             instance_id: None,
             session_timeout: Duration::from_secs(10),
+            poll_interval_max: Duration::from_secs(60),
             refresh: Duration::from_secs(30),
             read_committed: true,
         }
@@ -110,6 +113,7 @@ impl KafkaSourceConfig {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", session_ms.to_string())
             .set("heartbeat.interval.ms", (session_ms / 3).clamp(1, 3_000).to_string())
+            .set("max.poll.interval.ms", self.poll_interval_max.as_millis().to_string())
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             // The default, the end of the log, loses what came before a group's first start.
@@ -181,8 +185,7 @@ impl KafkaSource {
     /// [`SettingsError`] where the settings make no sense, or ask for encryption that this build has not.
     pub fn start(config: &KafkaSourceConfig) -> Result<Self, SettingsError> {
         let wakeup = Arc::new(Wakeup::default());
-        let mut consumer =
-            BaseConsumer::from_config_and_context(&config.client_config()?, GroupContext::default())?;
+        let mut consumer = BaseConsumer::from_config_and_context(&config.client_config()?, GroupContext::default())?;
         let theirs = Arc::clone(&wakeup);
         consumer.set_nonempty_callback(move || theirs.raise());
         let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
@@ -272,8 +275,10 @@ impl KafkaSource {
     }
 
     fn take_over(&mut self, mut list: TopicPartitionList, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
-        let ids: Vec<TopicPartition> =
-            native::listed(&list).into_iter().map(|listed| TopicPartition::new(listed.topic, listed.partition)).collect();
+        let ids: Vec<TopicPartition> = native::listed(&list)
+            .into_iter()
+            .map(|listed| TopicPartition::new(listed.topic, listed.partition))
+            .collect();
         let committed = self.committed(&list);
         let mut assignments = Vec::with_capacity(ids.len());
         for id in ids {
@@ -322,8 +327,10 @@ impl KafkaSource {
     }
 
     fn give_up(&mut self, list: &TopicPartitionList, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
-        let ids: Vec<TopicPartition> =
-            native::listed(list).into_iter().map(|listed| TopicPartition::new(listed.topic, listed.partition)).collect();
+        let ids: Vec<TopicPartition> = native::listed(list)
+            .into_iter()
+            .map(|listed| TopicPartition::new(listed.topic, listed.partition))
+            .collect();
         if self.consumer.assignment_lost() {
             owner.lost(&ids);
         } else {
@@ -451,8 +458,7 @@ impl LogSource for KafkaSource {
         if self.turn(owner)? || wait.is_zero() {
             return Ok(());
         }
-        let some_wait_for_credit =
-            self.partitions.iter().any(|partition| partition.may_hold.load(Ordering::Acquire));
+        let some_wait_for_credit = self.partitions.iter().any(|partition| partition.may_hold.load(Ordering::Acquire));
         let wait = if some_wait_for_credit { wait.min(CREDIT_EVERY) } else { wait.min(SWEEP_EVERY) };
         if self.wakeup.wait(wait) || some_wait_for_credit {
             self.turn(owner)?;
@@ -464,7 +470,8 @@ impl LogSource for KafkaSource {
         // A broker takes a commit from any member: one that comes too late would throw the new owner's progress back.
         let is_ours = |commit: &Commit| self.partitions.iter().any(|partition| partition.id == commit.partition);
         let (ours, late): (Vec<Commit>, Vec<Commit>) = commits.into_iter().partition(is_ours);
-        let late = late.into_iter().map(|commit| Happened::NotCommitted(commit, "the partition is not ours".to_owned()));
+        let late =
+            late.into_iter().map(|commit| Happened::NotCommitted(commit, "the partition is not ours".to_owned()));
         self.happened.extend(late);
         if ours.is_empty() {
             return;
