@@ -15,3 +15,4 @@ pub mod health;
 pub mod kafka;
 pub mod ports;
 pub mod record;
+pub mod relay;
