@@ -714,7 +714,9 @@ mod tests {
 
         #[test]
         fn with_bursts_the_last_word_on_a_key_is_the_newest(steps in steps(), burst in 2_usize..5) {
-            let (log, _) = run(steps, burst);
+            // Without refusals: what was set aside has no place in its key's order.
+            let kind = |step| if let Step::Settle(which, how) = step { Step::Settle(which, how.min(8)) } else { step };
+            let (log, _) = run(steps.into_iter().map(kind).collect(), burst);
             for (key, numbers) in log.by_key {
                 // Each record's last writing, in the order of the log, is in the order of commits.
                 let mut seen = BTreeSet::new();
