@@ -41,6 +41,7 @@ use super::{
     wakeup::Wakeup,
 };
 use crate::{
+    engine::{OpenSource, Subscription, Topics},
     ports::{Assignment, Commit, LogSource, METADATA_BYTES_MAX, PartitionOwner, SourceEvent, SourceFatal},
     record::{Header, Headers, Record, TopicPartition},
 };
@@ -56,7 +57,7 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// How long an assignment waits for what was committed. Past it the partitions are read all the same, without the gaps.
 const COMMITTED_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a revocation waits for its commit. The whole group waits meanwhile.
-const LAST_COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
+const LAST_COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long leaving the group may take before the source goes without it.
 const LEAVE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Longest wait inside the client while one of the waits above goes on.
@@ -100,6 +101,22 @@ impl KafkaSourceConfig {
             refresh: Duration::from_secs(30),
             read_committed: true,
         }
+    }
+
+    /// What an engine's [`Subscription`] opens its source with: group and topics are the subscription's, the rest as here.
+    #[must_use]
+    pub fn opener(self) -> OpenSource {
+        Arc::new(move |subscription: &Subscription| {
+            let topics = match &subscription.topics {
+                Topics::Named(names) => names.iter().map(|name| name.to_string()).collect(),
+                Topics::Matching(pattern) if pattern.starts_with('^') => vec![pattern.clone()],
+                Topics::Matching(pattern) => vec![format!("^.*{pattern}")],
+            };
+            let config = Self { group: subscription.group.to_string(), topics, ..self.clone() };
+            KafkaSource::start(&config)
+                .map(|source| Box::new(source) as Box<dyn LogSource>)
+                .map_err(|error| error.to_string())
+        })
     }
 
     fn client_config(&self) -> Result<ClientConfig, SettingsError> {
@@ -245,10 +262,8 @@ impl KafkaSource {
             Some(Ok(message)) => {
                 let id = TopicPartition::new(message.topic(), message.partition());
                 if let Some(partition) = self.partitions.iter_mut().find(|partition| partition.id == id) {
-                    let mut buffer = Vec::new();
-                    let mark = Mark::of(&message, &mut buffer);
-                    partition.next = Some(mark.offset + 1);
-                    owner.records(&id, records(&partition.id, &mut vec![mark], buffer));
+                    partition.next = Some(message.offset() + 1);
+                    owner.records(&id, record_of(&message).into_iter().collect());
                 }
             }
         }
@@ -577,6 +592,14 @@ impl Mark {
             headers,
         }
     }
+}
+
+/// A message on its own, with a buffer of its own.
+pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Option<Record> {
+    let id = TopicPartition::new(message.topic(), message.partition());
+    let mut buffer = Vec::new();
+    let mark = Mark::of(message, &mut buffer);
+    records(&id, &mut vec![mark], buffer).pop()
 }
 
 /// Empties the marks into records that share the buffer.

@@ -19,14 +19,17 @@ use bytes::Bytes;
 use runtime::supervision::Backoff;
 
 use crate::{
+    engine::dead_letter::{self, REASON_BYTES_MAX, dead_letter_topic},
     ports::{OutboxEntry, SinkError, Written},
     record::{Header, Headers, OutgoingRecord},
 };
 
-/// What the name of a topic of dead letters ends with.
-const DEAD_LETTER_SUFFIX: &str = ".dlq";
-/// The most bytes of a refusal's words that are kept.
-const REASON_BYTES_MAX: usize = 1_024;
+/// Where a dead letter that the relay wrote has its entry: a position in the outbox.
+pub const OUTBOX_POSITION: &str = "dlq-outbox-position";
+/// The [`dead_letter::ERROR_KIND`] of a record that the log refused.
+pub const REFUSED: &str = "refused";
+/// Says that value and headers were left out, because the dead letter was refused too.
+pub const CONTENT: &str = "dlq-content";
 
 /// The relay's bounds.
 #[derive(Clone, Copy, Debug)]
@@ -361,7 +364,7 @@ impl RelayLedger {
         let slot = self.slot(seq);
         let Some(record) = slot.record.take() else { return false };
         let (form, record, changed) = match slot.form {
-            Form::Itself => (Form::DeadLetter, dead_letter(record, position, reason), true),
+            Form::Itself => (Form::DeadLetter, letter_of(record, position, reason), true),
             Form::DeadLetter => (Form::Stub, without_content(record), true),
             Form::Stub => (Form::Stub, record, false),
         };
@@ -461,23 +464,22 @@ fn size_bytes(record: &OutgoingRecord) -> usize {
 }
 
 /// A refused record as a dead letter: its own headers first, then ours, as those of the inbound side are named.
-fn dead_letter(record: OutgoingRecord, position: u64, reason: &str) -> OutgoingRecord {
+fn letter_of(record: OutgoingRecord, position: u64, reason: &str) -> OutgoingRecord {
     let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
     let headers = record
         .headers
-        .with("dlq-origin-topic", record.topic.to_string())
-        .with("dlq-outbox-position", position.to_string())
-        .with("dlq-error-kind", "refused")
-        .with("dlq-error", reason.to_owned());
-    let topic = format!("{}{DEAD_LETTER_SUFFIX}", record.topic).into();
-    OutgoingRecord { topic, partition: None, headers, ..record }
+        .with(dead_letter::ORIGIN_TOPIC, record.topic.to_string())
+        .with(OUTBOX_POSITION, position.to_string())
+        .with(dead_letter::ERROR_KIND, REFUSED)
+        .with(dead_letter::ERROR, reason.to_owned());
+    OutgoingRecord { topic: dead_letter_topic(&record.topic), partition: None, headers, ..record }
 }
 
 /// A dead letter of which only the place is left.
 fn without_content(record: OutgoingRecord) -> OutgoingRecord {
-    let ours = |header: &&Header| header.name.starts_with(b"dlq-");
-    let headers = record.headers.as_slice().iter().filter(ours).cloned().collect();
-    let headers = Headers::new(headers).with("dlq-content", "left out: it was refused here too");
+    let headers = record.headers.as_slice();
+    let ours = headers.iter().rposition(|header: &Header| header.name == dead_letter::ORIGIN_TOPIC).unwrap_or(0);
+    let headers = Headers::new(headers[ours..].to_vec()).with(CONTENT, "left out: it was refused here too");
     OutgoingRecord { value: None, headers, ..record }
 }
 
