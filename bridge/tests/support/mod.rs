@@ -2,6 +2,9 @@
 
 #![allow(dead_code)]
 
+pub mod kafka;
+pub mod relay;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
