@@ -345,7 +345,7 @@ impl LogSource for JournalSource {
         self.store_next();
     }
 
-    fn close(mut self: Box<Self>, owner: &mut dyn PartitionOwner) {
+    fn close(self: Box<Self>, owner: &mut dyn PartitionOwner) {
         if !self.is_assigned {
             return;
         }

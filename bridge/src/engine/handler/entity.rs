@@ -48,6 +48,9 @@ where
                 Err(AskError::Refused(refusal)) => refused(refusal),
                 Err(AskError::Busy) => Outcome::not_now("too many commands are in flight"),
                 Err(AskError::DeadlineExceeded) => Outcome::not_now("no answer within the deadline"),
+                Err(AskError::Parked { retry_after }) => {
+                    Outcome::NotNow { after: Some(retry_after), reason: "the entity is parked".into() }
+                }
                 Err(AskError::Unavailable) => Outcome::not_now("the entity is unavailable"),
             }
         }
