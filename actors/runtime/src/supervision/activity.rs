@@ -29,13 +29,18 @@ struct Counts {
     busy: AtomicU64,
     incarnation: AtomicU64,
     taken: AtomicU64,
-    enqueued: AtomicU64,
+    enqueued: Enqueued,
     /// How far `enqueued` was ahead of `taken` when the present incarnation started: what the last one's mailbox took with
     /// it. Behind, where not every message was counted.
     lost: AtomicU64,
     /// The message that was over its bound when last looked at.
     suspect: AtomicU64,
 }
+
+/// Written by the senders' threads, the rest by the actor's: on one cache line they would take it from each other.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Enqueued(AtomicU64);
 
 /// What an activity stands at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +68,7 @@ impl Activity {
             busy: AtomicU64::new(0),
             incarnation: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            enqueued: AtomicU64::new(0),
+            enqueued: Enqueued::default(),
             lost: AtomicU64::new(0),
             suspect: AtomicU64::new(0),
         }))
@@ -71,13 +76,14 @@ impl Activity {
 
     /// Counts a message that was put into the mailbox. Call it after a send that succeeded, for every message or for none.
     pub fn enqueued(&self) {
-        self.0.enqueued.fetch_add(1, Ordering::Relaxed);
+        self.0.enqueued.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The actor takes up a message: it is busy until the guard is dropped, which a panic and a kill do too.
     #[must_use = "the actor is busy for as long as the guard lives"]
     pub fn enter(&self) -> Busy {
-        self.0.taken.fetch_add(1, Ordering::Relaxed);
+        // One incarnation takes up messages at a time: no read-modify-write is needed.
+        self.0.taken.store(self.0.taken.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let incarnation = self.0.incarnation.load(Ordering::Relaxed);
         self.0.busy.store(self.0.stamp(incarnation), Ordering::Relaxed);
         Busy { counts: Arc::clone(&self.0), incarnation }
@@ -94,7 +100,7 @@ impl Activity {
     pub fn reading(&self) -> ActivityReading {
         let counts = &*self.0;
         let (taken, lost) = (counts.taken.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed));
-        let enqueued = counts.enqueued.load(Ordering::Relaxed);
+        let enqueued = counts.enqueued.0.load(Ordering::Relaxed);
         let busy = counts.busy.load(Ordering::Relaxed);
         ActivityReading {
             // Negative for a moment when a message is taken up before its sender has counted it.
@@ -120,7 +126,7 @@ impl Activity {
         let counts = &*self.0;
         counts.incarnation.fetch_add(1, Ordering::Relaxed);
         counts.busy.store(0, Ordering::Relaxed);
-        let lost = counts.enqueued.load(Ordering::Relaxed).wrapping_sub(counts.taken.load(Ordering::Relaxed));
+        let lost = counts.enqueued.0.load(Ordering::Relaxed).wrapping_sub(counts.taken.load(Ordering::Relaxed));
         counts.lost.store(lost, Ordering::Relaxed);
     }
 }
