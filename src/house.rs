@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::anyhow;
 use bridge::health::{HealthBoard, HealthTransport, InProcessHealth, KafkaHealth, KafkaHealthConfig};
+use bridge::{embedded::dead_letters::JournalDeadLetters, engine::Bridge, kafka::KafkaClientSettings};
 use contracts::Service;
 use http_edge::{
     auth::Verifier,
@@ -19,6 +20,7 @@ use runtime::{Current, Journal, Roster, supervision::SupervisorMessage};
 use user_service::UserService;
 
 use crate::{
+    bus::{kafka::KafkaBus, watch::Watch},
     chaos::Drills,
     config::{Role, Settings},
     health::{Directory, Pongs},
@@ -39,6 +41,12 @@ pub struct House {
     pub secret: Secret,
     /// What this process runs, and where.
     pub settings: Settings,
+    /// What the services hear, for those who look.
+    bridges: [Current<Bridge>; 4],
+    /// The dead letters of the embedded bus.
+    dead_letters: [Current<Arc<JournalDeadLetters>>; 4],
+    /// The bus over Kafka, where it is used.
+    pub kafka: Option<Arc<KafkaBus>>,
     pub roster: Roster,
     pub health: Arc<dyn HealthTransport>,
     pub board: HealthBoard,
@@ -67,7 +75,14 @@ impl House {
                 Secret::load_or_create(&file).map_err(|error| anyhow!("{}: {error}", file.display()))?
             }
         };
+        let kafka = match KafkaClientSettings::from_env(settings.role.name())? {
+            Some(client) => Some(KafkaBus::new(client, &settings.topic_prefix)?),
+            None => None,
+        };
         Ok(Self {
+            kafka,
+            bridges: std::array::from_fn(|_| Current::empty()),
+            dead_letters: std::array::from_fn(|_| Current::empty()),
             users: Current::empty(),
             products: Current::empty(),
             orders: Current::empty(),
@@ -86,12 +101,17 @@ impl House {
 
     /// The place of a service's journal.
     pub fn journal(&self, service: Service) -> &Current<Arc<dyn Journal>> {
-        match service {
-            Service::Payment => &self.journals[0],
-            Service::Product => &self.journals[1],
-            Service::User => &self.journals[2],
-            Service::Order => &self.journals[3],
-        }
+        &self.journals[place(service)]
+    }
+
+    /// The place of what a service hears.
+    pub fn bridge(&self, service: Service) -> &Current<Bridge> {
+        &self.bridges[place(service)]
+    }
+
+    /// The place of a service's dead letters on the embedded bus.
+    pub fn dead_letters(&self, service: Service) -> &Current<Arc<JournalDeadLetters>> {
+        &self.dead_letters[place(service)]
     }
 
     /// True while a service stands.
@@ -125,11 +145,21 @@ impl House {
             trust: Default::default(),
             rate_limiter: RateLimiter::new(rate_limits),
             roster: self.roster.clone(),
+            bus: Arc::new(Watch::new(Arc::clone(self))),
             chaos: settings.has_chaos.then_some(drills),
             process_id: self.process_id.clone(),
             fingerprint_key: self.secret.key("requests"),
             started_at: Instant::now(),
             requests: Default::default(),
         })
+    }
+}
+
+fn place(service: Service) -> usize {
+    match service {
+        Service::Payment => 0,
+        Service::Product => 1,
+        Service::User => 2,
+        Service::Order => 3,
     }
 }

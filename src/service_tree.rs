@@ -36,7 +36,7 @@ pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let service =
         user_service::UserService::new(Arc::clone(&journal), &gate(), &house.roster, Arc::new(tokens), config);
     let children = service.children();
-    let hears = bus::subscriptions(&house, Service::User, &journal, ignore);
+    let hears = bus::children(&house, Service::User, &journal, Arc::new(ignore))?;
     Ok(branch(&house, Service::User, journal, children, hears, presence(&house.users, service)))
 }
 
@@ -46,10 +46,15 @@ pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let roster = house.roster.scoped(Service::Product.name());
     let service = product_service::ProductService::new(Arc::clone(&journal), &gate(), roster);
     let inbox = service.clone();
-    let hears = bus::subscriptions(&house, Service::Product, &journal, move |envelope| {
-        let service = inbox.clone();
-        async move { service.inbox(&envelope).await }.boxed()
-    });
+    let hears = bus::children(
+        &house,
+        Service::Product,
+        &journal,
+        Arc::new(move |envelope: Arc<Envelope>| {
+            let service = inbox.clone();
+            async move { service.inbox(&envelope).await }.boxed()
+        }),
+    )?;
     let children = service.children();
     Ok(branch(&house, Service::Product, journal, children, hears, presence(&house.products, service)))
 }
@@ -59,10 +64,15 @@ pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::Order.name(), order_service::VIEWS).await?;
     let service = order_service::OrderService::new(Arc::clone(&journal), &gate(), &house.roster);
     let inbox = service.clone();
-    let hears = bus::subscriptions(&house, Service::Order, &journal, move |envelope| {
-        let service = inbox.clone();
-        async move { service.inbox(&envelope).await }.boxed()
-    });
+    let hears = bus::children(
+        &house,
+        Service::Order,
+        &journal,
+        Arc::new(move |envelope: Arc<Envelope>| {
+            let service = inbox.clone();
+            async move { service.inbox(&envelope).await }.boxed()
+        }),
+    )?;
     let children = service.children();
     Ok(branch(&house, Service::Order, journal, children, hears, presence(&house.orders, service)))
 }
@@ -77,10 +87,15 @@ pub async fn payment(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let service = PaymentService::new(Arc::clone(&journal), &gate(), &house.roster, provider);
     children.extend(service.children());
     let inbox = service.clone();
-    let hears = bus::subscriptions(&house, Service::Payment, &journal, move |envelope| {
-        let service = inbox.clone();
-        async move { service.inbox(&envelope).await }.boxed()
-    });
+    let hears = bus::children(
+        &house,
+        Service::Payment,
+        &journal,
+        Arc::new(move |envelope: Arc<Envelope>| {
+            let service = inbox.clone();
+            async move { service.inbox(&envelope).await }.boxed()
+        }),
+    )?;
     Ok(branch(&house, Service::Payment, journal, children, hears, presence(&house.payments, service)))
 }
 

@@ -48,6 +48,9 @@ pub async fn start(house: &Arc<House>) -> anyhow::Result<ActorRef<SupervisorMess
             });
         }
     }
+    if let Some(bus) = &house.kafka {
+        children.push(bus.topic_keeper());
+    }
     children.push(gateway(house));
     let spec = SupervisorSpec::new("shop", children).intensity(NEVER_TOO_OFTEN).backoff(SERVICE_BACKOFF);
     match Supervisor::spawn(None, Supervisor, (spec, house.roster.clone())).await {

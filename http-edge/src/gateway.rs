@@ -29,7 +29,7 @@ use crate::reply::{self, Response};
 use crate::request::Request;
 use crate::route;
 use crate::routing::{self, Routes};
-use crate::service_port::{healthy, ready};
+use crate::service_port::{bus, healthy, ready};
 use crate::shop::Shop;
 use crate::trust;
 
@@ -83,6 +83,7 @@ pub fn gateway(shop: Arc<Shop>) -> Routes {
         bare(&shop, operator_page(&shop, "healthz", |_| healthy(NAME))),
         bare(&shop, operator_page(&shop, "readyz", |shop| ready(NAME, shop, &Service::ALL))),
         bare(&shop, operator_page(&shop, "metrics", |shop| Ok(metrics::page(shop, None)))),
+        bare(&shop, operator_page(&shop, "bus", bus)),
     ];
     let all = groups.into_iter().reduce(|first, next| first.or(next).unify().boxed());
     let unknown = bare(&shop, routing::fallback());

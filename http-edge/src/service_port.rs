@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use contracts::Service;
 
+use warp::http::StatusCode;
+
 use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 use crate::gateway;
 use crate::internal;
@@ -60,12 +62,18 @@ fn answer(service: Service, shop: &Shop, request: &Request) -> Result<Response, 
         GET ["healthz"] => healthy(service.name()),
         GET ["readyz"] => ready(service.name(), shop, &[service]),
         GET ["metrics"] => Ok(metrics::page(shop, Some(service))),
+        GET ["bus"] => bus(shop),
     })
 }
 
 /// The original's answer of every port.
 pub(crate) fn healthy(name: &str) -> Result<Response, ApiError> {
     reply::ok(&Object::new().field("status", "healthy").field("service", name))
+}
+
+/// How the bus of this process is.
+pub(crate) fn bus(shop: &Shop) -> Result<Response, ApiError> {
+    Ok(reply::json_bytes(StatusCode::OK, shop.bus.reading().map_err(ApiError::internal)?))
 }
 
 /// 200 when all of `needed` stand and tokens can be judged.
@@ -81,6 +89,7 @@ pub(crate) fn ready(name: &str, shop: &Shop, needed: &[Service]) -> Result<Respo
     if !shop.verifier.knows_key() {
         reasons.push("the user service has not said yet whose tokens count".to_owned());
     }
+    reasons.extend(shop.bus.complaints(needed));
     if reasons.is_empty() {
         return reply::ok(&Object::new().field("status", "ready").field("service", name));
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use user_service::UserService;
 
 use crate::auth::Verifier;
-use crate::metrics::RequestCounts;
+use crate::metrics::{RequestCounts, Sample};
 use crate::peers::{HouseKey, Peers};
 use crate::rate_limit::RateLimiter;
 use crate::trust::TrustLog;
@@ -46,6 +46,8 @@ pub struct Shop {
     pub rate_limiter: RateLimiter,
     /// What stands in the tree.
     pub roster: Roster,
+    /// Who knows how the bus is.
+    pub bus: Arc<dyn BusWatch>,
     /// Who breaks things for drills; `None`: those routes do not exist.
     pub chaos: Option<Arc<dyn Chaos>>,
     /// A name that no other start of a process has: leases of operations are held in it.
@@ -124,6 +126,21 @@ pub struct ServiceHealth {
     /// Its process's resident memory in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes: Option<u64>,
+}
+
+/// Who knows how messages get through between the services: the root puts the bridge's health behind this.
+pub trait BusWatch: Send + Sync + 'static {
+    /// What keeps the messages of these services from getting through, a sentence each; none when they do.
+    fn complaints(&self, services: &[Service]) -> Vec<String>;
+
+    /// How it stands in this process, as JSON.
+    ///
+    /// # Errors
+    /// Never, for a reading has a JSON.
+    fn reading(&self) -> Result<String, serde_json::Error>;
+
+    /// The numbers of these services.
+    fn samples(&self, services: &[Service]) -> Vec<Sample>;
 }
 
 /// Who breaks things for drills. The root gives one only in development.

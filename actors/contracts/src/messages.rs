@@ -32,6 +32,17 @@ pub enum Topic {
 }
 
 impl Topic {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::OrderEvents,
+        Self::PaymentEvents,
+        Self::InventoryEvents,
+        Self::ProductEvents,
+        Self::UserEvents,
+        Self::InventoryCommands,
+        Self::PaymentCommands,
+    ];
+
     /// The name on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -197,6 +208,36 @@ pub enum Message {
 }
 
 impl Message {
+    /// The names of all messages of this build. What has another name comes from a newer one, and is not ours to judge.
+    pub const TYPES: [&'static str; 26] = [
+        "order.created",
+        "order.updated",
+        "order.paid",
+        "order.cancelled",
+        "inventory.reserve",
+        "inventory.commit",
+        "inventory.release",
+        "inventory.receive",
+        "inventory.reserved",
+        "inventory.reservation_rejected",
+        "inventory.committed",
+        "inventory.released",
+        "inventory.adjusted",
+        "payment.approve",
+        "payment.reject",
+        "payment.execute_charge",
+        "payment.refund",
+        "payment.execute_refund",
+        "payment.requested",
+        "payment.requires_action",
+        "payment.succeeded",
+        "payment.failed",
+        "payment.refunded",
+        "product.created",
+        "user.registered",
+        "user.logged_in",
+    ];
+
     /// Where it travels.
     #[must_use]
     pub const fn topic(&self) -> Topic {
@@ -308,6 +349,14 @@ pub fn event_id(service: Service, stream: &str, version: u64, index: usize, time
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_list_of_types_is_the_messages_own() {
+        let unknown = serde_json::from_str::<Message>(r#"{"type":"?","data":{}}"#).unwrap_err().to_string();
+        let (_, expected) = unknown.split_once("expected one of ").unwrap();
+        let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+        assert_eq!(names, Message::TYPES);
+    }
 
     #[test]
     fn an_envelope_reads_as_the_event_catalogue_says() {

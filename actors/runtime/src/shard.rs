@@ -95,6 +95,8 @@ struct Awake<E: Entity> {
     /// It was killed because of a message that does not end. Until it has ended it gets nothing more, and nobody takes its
     /// place: two incarnations must never write.
     is_stuck: bool,
+    /// It was told to panic, for a drill: that is not held against it.
+    is_drilled: bool,
 }
 
 enum Slot<E: Entity> {
@@ -240,11 +242,13 @@ impl<E: Entity> ShardState<E> {
         id: EntityId,
         message: EntityMessage<E>,
     ) -> Result<(), ActorProcessingErr> {
+        let is_drilled = matches!(message, EntityMessage::Panic);
         let fallen = match self.slots.get_mut(&id) {
             // Dropped with its reply port: the caller asks again.
             Some(Slot::Active { awake, .. } | Slot::Passivating { awake, .. }) if awake.is_stuck => return Ok(()),
             Some(Slot::Active { awake, last_used }) => {
                 *last_used = Instant::now();
+                awake.is_drilled |= is_drilled;
                 awake.send(message);
                 return Ok(());
             }
@@ -282,7 +286,7 @@ impl<E: Entity> ShardState<E> {
             Instance::<E>::spawn_linked(None, Instance::default(), arguments, myself.get_cell()).await?;
         self.ids.insert(instance.get_id(), Arc::clone(&id));
         self.counters.active.store(self.ids.len() as u64, Ordering::Relaxed);
-        let awake = Awake { instance, fence, activity, is_stuck: false };
+        let awake = Awake { instance, fence, activity, is_stuck: false, is_drilled };
         awake.send(message);
         self.slots.insert(id, Slot::Active { awake, last_used: Instant::now() });
         Ok(())
@@ -292,7 +296,8 @@ impl<E: Entity> ShardState<E> {
     fn note_fall(&self, id: &EntityId, reason: &str, slot: Option<&Slot<E>>) {
         self.counters.failed(reason);
         let is_by_its_journal = slot.is_some_and(|slot| slot.fence().is_raised());
-        let is_parked = !is_by_its_journal && self.parking.fell(id, reason, Instant::now());
+        let is_drilled = slot.and_then(Slot::awake).is_some_and(|awake| awake.is_drilled);
+        let is_parked = !is_by_its_journal && !is_drilled && self.parking.fell(id, reason, Instant::now());
         self.roster.entity(if is_parked { What::EntityParked } else { What::EntityFell }, &self.name, id, reason);
         if is_parked {
             tracing::error!(kind = E::KIND, %id, reason, "entity fell again and again; it is left alone for a while");
@@ -400,6 +405,7 @@ impl<E: Entity> Clone for Awake<E> {
             fence: Arc::clone(&self.fence),
             activity: self.activity.clone(),
             is_stuck: self.is_stuck,
+            is_drilled: self.is_drilled,
         }
     }
 }
