@@ -18,7 +18,7 @@ pub mod embedded;
 pub mod kafka;
 pub mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use bridge::{
     engine::{
@@ -76,11 +76,29 @@ pub fn children(
 ) -> Result<Vec<ChildSpec>, StartError> {
     let (bridge, mut children) = match &house.kafka {
         None => (embedded::bridge(house, service, home, &inbox)?, Vec::new()),
-        Some(bus) => (bus.bridge(service, &inbox)?, bus.children(service, home)),
+        Some(bus) => {
+            let member = member_of(&house.settings.data_dir.join(service.name())).map_err(StartError::new)?;
+            (bus.bridge(service, &member, &inbox)?, bus.children(service, home))
+        }
     };
     children.extend(bridge.children());
     house.bridge(service).set(bridge);
     Ok(children)
+}
+
+/// The name of a service's member of its consumer group: kept in its directory, which no other process has at a time.
+fn member_of(directory: &Path) -> io::Result<String> {
+    let file = directory.join("member-id");
+    match fs::read_to_string(&file) {
+        Ok(member) if !member.trim().is_empty() => Ok(member.trim().to_owned()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        // Lost with a power cut, it is another one: the group then waits for the former session, that is all.
+        _ => {
+            let member = contracts::RequestId::generate().as_str().trim_start_matches("req_").to_owned();
+            fs::write(&file, &member)?;
+            Ok(member)
+        }
+    }
 }
 
 /// The messages of an event in the journal of `source`.

@@ -19,7 +19,10 @@ use runtime::{
 };
 use user_service::{TokenIssuer, UserServiceConfig};
 
-use crate::{bus, house::House};
+use crate::{
+    bus::{self, watch::Watch},
+    house::House,
+};
 
 /// Commands in flight in one service.
 const IN_FLIGHT_MAX: usize = 20_000;
@@ -143,8 +146,8 @@ fn branch(
     SupervisorSpec::new(format!("shop/{service}"), children)
 }
 
-fn responder(house: &House, service: Service, journal: Arc<dyn Journal>) -> ChildSpec {
-    let verifier = Arc::clone(&house.verifier);
+fn responder(house: &Arc<House>, service: Service, journal: Arc<dyn Journal>) -> ChildSpec {
+    let (verifier, watch) = (Arc::clone(&house.verifier), Watch::new(Arc::clone(house)));
     let args = ResponderArgs {
         transport: Arc::clone(&house.health),
         service: service.name().to_owned(),
@@ -152,7 +155,7 @@ fn responder(house: &House, service: Service, journal: Arc<dyn Journal>) -> Chil
         instance: house.process_id.clone(),
         address: house.settings.address_of(service),
         condition: Arc::new(move || {
-            if journal.is_open() && verifier.knows_key() {
+            if journal.is_open() && verifier.knows_key() && watch.complaints_of(service).is_empty() {
                 ServiceCondition::Healthy
             } else {
                 ServiceCondition::Unhealthy

@@ -96,24 +96,26 @@ impl KafkaBus {
         Topic::ALL.into_iter().flat_map(each).collect()
     }
 
-    /// The subscription of a service. Must be called within a tokio runtime.
+    /// The subscription of a service, under a name of this member that outlives restarts: the group then gives it its
+    /// partitions back at once, without waiting for the former process's session to end. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When the bridge cannot be built.
-    pub fn bridge(self: &Arc<Self>, service: Service, inbox: &Inbox) -> Result<Bridge, StartError> {
+    pub fn bridge(self: &Arc<Self>, service: Service, member: &str, inbox: &Inbox) -> Result<Bridge, StartError> {
         let (_, topics) = heard_by(service);
         let mut builder = Bridge::builder().dead_letters(Arc::new(self.sink.clone()));
         if !topics.is_empty() {
             let named = Topics::Named(topics.iter().map(|topic| self.topic(*topic)).collect());
             let group = format!("{}microcommerce.{service}", self.prefix);
-            builder = builder.subscribe(subscription("hears-kafka", group, named, self.opener(), inbox));
+            builder = builder.subscribe(subscription("hears-kafka", group, named, self.opener(member), inbox));
         }
         builder.build().map_err(StartError::new)
     }
 
-    fn opener(self: &Arc<Self>) -> OpenSource {
+    fn opener(self: &Arc<Self>, member: &str) -> OpenSource {
         let source = KafkaSourceConfig {
             session_timeout: SESSION,
+            instance_id: Some(member.to_owned()),
             ..KafkaSourceConfig::new(self.settings.clone(), "", Vec::new())
         };
         let (open, bus, runtime) = (source.opener(), Arc::clone(self), Handle::current());

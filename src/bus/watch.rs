@@ -73,8 +73,11 @@ impl Watch {
 
     /// What is wrong with a service's messages. On the embedded bus another service that falls is that service's trouble;
     /// only what stands still is the reader's.
-    fn complaints_of(&self, service: Service) -> Vec<String> {
+    pub fn complaints_of(&self, service: Service) -> Vec<String> {
         let mut complaints = Vec::new();
+        if self.0.kafka.as_ref().is_some_and(|bus| !bus.has_topics()) {
+            complaints.push("the topics are not there yet".to_owned());
+        }
         for subscription in self.subscriptions(service) {
             match &self.0.kafka {
                 Some(_) => complaints.extend(subscription.complaints.iter().map(|text| format!("{service}: {text}"))),
@@ -110,12 +113,10 @@ impl BusWatch for Watch {
         if let Err(unreachable) = self.0.board.reader().report() {
             complaints.push(format!("the message bus cannot be reached: {unreachable}"));
         }
-        if self.0.kafka.as_ref().is_some_and(|bus| !bus.has_topics()) {
-            complaints.push("the topics are not there yet".to_owned());
-        }
         let here = self.0.settings.role.services();
         let asked = services.iter().filter(|service| here.contains(service));
         complaints.extend(asked.flat_map(|service| self.complaints_of(*service)));
+        complaints.dedup();
         complaints
     }
 
