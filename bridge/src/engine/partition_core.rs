@@ -329,9 +329,16 @@ impl PartitionCore {
     /// What to commit now: the frontier's offset, and the gap map. Nothing while nothing is known of the partition.
     #[must_use]
     pub fn commit(&self) -> Option<(i64, String)> {
-        let offset = self.ledger.frontier()?;
+        let mut offset = self.ledger.frontier()?;
         // A former owner's runs that have not come by again are still true.
-        let not_come_yet = self.finished_before.runs_from(self.ledger.next_offset().unwrap_or(offset));
+        let next_offset = self.ledger.next_offset().unwrap_or(offset);
+        if let (true, Some((first, last))) = (offset == next_offset, self.finished_before.runs_from(next_offset).next())
+            && first == offset
+        {
+            // Nothing stands between the frontier and such a run: the frontier is behind it.
+            offset = last + 1;
+        }
+        let not_come_yet = self.finished_before.runs_from(offset.max(next_offset));
         let metadata = gap_map::encode(offset, self.ledger.finished_runs().chain(not_come_yet));
         Some((offset, metadata))
     }

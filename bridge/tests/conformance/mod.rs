@@ -288,7 +288,7 @@ fn a_member_begins_where_the_last_one_committed(log: &Log) {
     poll_until(log, &mut *source, &mut notes, "all records", |notes| notes.count() >= 10);
     let partition = notes.owned.keys().next().unwrap().clone();
     assert_eq!(notes.owned[&partition], None, "nothing was committed before");
-    let fourth = notes.records[&partition][4].offset;
+    let (third, fourth) = (notes.records[&partition][3].offset, notes.records[&partition][4].offset);
     let commit = Commit { partition: partition.clone(), offset: fourth, metadata: "g1:BA".to_owned() };
     source.commit(vec![commit.clone()]);
     poll_until(log, &mut *source, &mut notes, "the commit's result", |notes| !notes.results.is_empty());
@@ -301,7 +301,8 @@ fn a_member_begins_where_the_last_one_committed(log: &Log) {
     let rest: Vec<u64> = notes.records[&partition].iter().map(number_of).collect();
     assert_eq!(rest, [4, 5, 6, 7, 8, 9]);
     let seen = notes.owned[&partition].clone().unwrap();
-    assert_eq!(seen.offset, fourth);
+    // Any offset from behind the record before is the same place.
+    assert!(seen.offset > third && seen.offset <= fourth, "{} is not between {third} and {fourth}", seen.offset);
     if log.keeps_metadata() {
         assert_eq!(seen.metadata, commit.metadata);
     }
