@@ -50,6 +50,7 @@ pub fn encode(offset: i64, runs: impl Iterator<Item = (i64, i64)>) -> String {
     let mut text = String::new();
     let mut end = offset;
     for (first, last) in runs {
+        debug_assert!(first > end && last >= first, "the run {first}..={last} after {end}");
         let length = text.len();
         if length == 0 {
             text.push_str(PREFIX);

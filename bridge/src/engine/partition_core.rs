@@ -331,15 +331,13 @@ impl PartitionCore {
     pub fn commit(&self) -> Option<(i64, String)> {
         let mut offset = self.ledger.frontier()?;
         // A former owner's runs that have not come by again are still true.
-        let next_offset = self.ledger.next_offset().unwrap_or(offset);
-        if let (true, Some((first, last))) = (offset == next_offset, self.finished_before.runs_from(next_offset).next())
-            && first == offset
-        {
-            // Nothing stands between the frontier and such a run: the frontier is behind it.
+        let not_come_yet = self.finished_before.runs_from(self.ledger.next_offset().unwrap_or(offset));
+        let mut runs = self.ledger.finished_runs().chain(not_come_yet).peekable();
+        // Where all that came is finished, such a run may begin at the frontier itself: then the frontier is behind it.
+        while let Some((_, last)) = runs.next_if(|(first, _)| *first == offset) {
             offset = last + 1;
         }
-        let not_come_yet = self.finished_before.runs_from(offset.max(next_offset));
-        let metadata = gap_map::encode(offset, self.ledger.finished_runs().chain(not_come_yet));
+        let metadata = gap_map::encode(offset, runs);
         Some((offset, metadata))
     }
 
@@ -707,4 +705,86 @@ fn mixed(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: CoreSettings = CoreSettings {
+        retry: RetryPolicy {
+            attempts_max: 2,
+            backoff: super::super::retry::ExponentialBackoff {
+                first: Duration::from_millis(10),
+                max: Duration::from_millis(20),
+            },
+            jitter: 0.0,
+            exhausted: super::super::retry::Exhausted::DeadLetter,
+        },
+        on_dead_key: OnDeadKey::Continue,
+        lane_batch_max: 1,
+        in_flight_max: 10,
+        seed: 0,
+    };
+
+    fn record(offset: i64, key: &'static str) -> Record {
+        let (topic, key) = ("t".into(), Some(Bytes::from_static(key.as_bytes())));
+        Record { topic, partition: 0, offset, timestamp_ms: None, key, value: None, headers: Default::default() }
+    }
+
+    fn commit(offset: i64, runs: &[(i64, i64)]) -> Commit {
+        let partition = crate::record::TopicPartition::new("t", 0);
+        Commit { partition, offset, metadata: gap_map::encode(offset, runs.iter().copied()) }
+    }
+
+    fn deliveries(core: &mut PartitionCore, now_ms: i64) -> Vec<DeliveryOrder> {
+        let mut orders = Orders::default();
+        core.turn(now_ms, &mut orders);
+        orders.deliveries
+    }
+
+    #[test]
+    fn where_a_former_owners_finished_run_begins_at_the_frontier_the_commit_is_behind_it() {
+        let mut core = PartitionCore::new(SETTINGS, Some(&commit(10, &[(12, 13), (14, 15), (18, 18)])));
+        assert_eq!(core.commit(), Some((10, commit(10, &[(12, 13), (14, 15), (18, 18)]).metadata)));
+        core.receive(vec![record(10, "a"), record(11, "b")], 0);
+        for order in deliveries(&mut core, 0) {
+            core.settle(order.ticket, Outcome::Done, 0);
+        }
+        assert_eq!(core.commit(), Some((16, commit(16, &[(18, 18)]).metadata)));
+        core.receive((12..20).map(|offset| record(offset, "c")).collect(), 0);
+        let given: Vec<i64> =
+            deliveries(&mut core, 0).iter().map(|order| order.records[order.index as usize].offset).collect();
+        assert_eq!((given, core.counters().finished_before, core.unfinished()), (vec![16], 5, 3));
+    }
+
+    #[test]
+    fn a_record_that_fails_is_given_again_after_its_pause_and_its_lane_waits_while_others_go_on() {
+        let mut core = PartitionCore::new(SETTINGS, None);
+        core.receive(vec![record(0, "a"), record(1, "a"), record(2, "b")], 0);
+        let first = deliveries(&mut core, 0);
+        assert_eq!(first.len(), 2, "one of each key");
+        core.settle(first[0].ticket, Outcome::retry("no"), 0);
+        core.settle(first[1].ticket, Outcome::Done, 0);
+        assert_eq!((deliveries(&mut core, 9).len(), core.next_timer_ms()), (0, Some(10)));
+        let again = deliveries(&mut core, 10);
+        assert_eq!((again.len(), again[0].attempt, again[0].ticket), (1, 2, first[0].ticket));
+        // The second failure uses its tries up: a dead letter, and only its acknowledgement finishes it.
+        core.settle(again[0].ticket, Outcome::retry("no"), 10);
+        let mut orders = Orders::default();
+        core.turn(10, &mut orders);
+        assert_eq!((orders.deliveries.len(), orders.dead_letters.len(), core.frontier()), (0, 1, Some(0)));
+        core.dead_letter_written(again[0].ticket, Ok(()), 10);
+        core.dead_letter_written(again[0].ticket, Ok(()), 10);
+        assert_eq!((core.frontier(), core.counters().stale), (Some(1), 1));
+        assert_eq!(deliveries(&mut core, 10).len(), 1, "the next of its key");
+    }
+
+    #[test]
+    fn what_comes_twice_is_done_once_and_its_credit_is_free_again() {
+        let mut core = PartitionCore::new(SETTINGS, None);
+        core.receive(vec![record(5, "a")], 0);
+        core.receive(vec![record(4, "a"), record(5, "a"), record(6, "a")], 0);
+        assert_eq!((core.unfinished(), core.counters().repeated, core.counters().finished), (2, 2, 2));
+    }
 }
