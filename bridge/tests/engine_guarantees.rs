@@ -570,7 +570,7 @@ async fn a_lane_batch_keeps_the_order_through_failures() {
         let tries = *trying.lock().unwrap().entry(value.clone()).and_modify(|tries| *tries += 1).or_insert(1);
         // Every seventh fails at first, and 700 for ever.
         let number: u64 = std::str::from_utf8(&value).unwrap().parse().unwrap();
-        let fails = number == 700 || number % 7 == 0 && tries == 1;
+        let fails = number == 700 || number.is_multiple_of(7) && tries == 1;
         if !fails {
             noting.note(&record);
         }

@@ -150,8 +150,31 @@ struct Entry {
     index: u32,
     sequence: Sequence,
     delivered_at_ms: i64,
-    /// Came back, perhaps before others of its lane's batch.
-    outcome: Option<(Outcome, ErrorKind)>,
+    settled: Settled,
+    /// Known when it came, so that the record itself need not be looked at again.
+    size_bytes: usize,
+    is_unreadable: bool,
+}
+
+/// Whether an entry on its way came back, perhaps before others of its lane's batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Settled {
+    #[default]
+    NotYet,
+    Done,
+    Skipped,
+    /// Rare, and so kept apart: entries stay small.
+    Otherwise(Box<(Outcome, ErrorKind)>),
+}
+
+impl Settled {
+    fn by(outcome: Outcome, kind: ErrorKind) -> Self {
+        match outcome {
+            Outcome::Done => Self::Done,
+            Outcome::Skip => Self::Skipped,
+            other => Self::Otherwise(Box::new((other, kind))),
+        }
+    }
 }
 
 impl Entry {
@@ -240,13 +263,22 @@ impl PartitionCore {
                 continue;
             }
             let sequence = self.ledger.push(record.offset);
+            let size_bytes = record.size_bytes();
             if self.finished_before.takes(record.offset) {
                 self.counters.finished_before += 1;
-                self.free(record.size_bytes());
+                self.free(size_bytes);
                 self.ledger.finish(sequence);
                 continue;
             }
-            let entry = Entry { records: Arc::clone(&records), index, sequence, delivered_at_ms: 0, outcome: None };
+            let entry = Entry {
+                records: Arc::clone(&records),
+                index,
+                sequence,
+                delivered_at_ms: 0,
+                settled: Settled::NotYet,
+                size_bytes,
+                is_unreadable: unreadable(record).is_some(),
+            };
             self.lanes.push(record.key.as_ref(), entry);
         }
     }
@@ -467,12 +499,11 @@ impl PartitionCore {
         if let Some(trouble) = trouble.filter(|trouble| trouble.is_given_up) {
             return Some((trouble.failure.kind, None));
         }
-        let record = entry.record();
-        if let Some(unreadable) = unreadable(record) {
-            return Some(unreadable);
+        if entry.is_unreadable {
+            return unreadable(entry.record());
         }
         let is_quarantined = |key| self.quarantined.contains::<Bytes>(key);
-        if !self.quarantined.is_empty() && record.key.as_ref().is_some_and(is_quarantined) {
+        if !self.quarantined.is_empty() && entry.record().key.as_ref().is_some_and(is_quarantined) {
             return Some((ErrorKind::Quarantined, Some("an earlier record of this key is a dead letter".into())));
         }
         None
@@ -531,22 +562,43 @@ impl PartitionCore {
             self.counters.stale += 1;
             return;
         };
-        let (mut outcome, mut seen) = (Some((outcome, kind)), 0);
+        let (mut settled, mut seen) = (Some(Settled::by(outcome, kind)), 0);
         self.lanes.entries_mut(ticket.lane, |entry| {
             seen += 1;
-            if entry.sequence == ticket.sequence && entry.outcome.is_none() {
-                entry.outcome = outcome.take();
+            if entry.sequence == ticket.sequence && entry.settled == Settled::NotYet {
+                entry.settled = settled.take().unwrap_or_default();
             }
-            outcome.is_some() && seen < count
+            settled.is_some() && seen < count
         });
-        if outcome.is_some() {
+        if settled.is_some() {
             self.counters.stale += 1;
             return;
         }
         self.delivered -= 1;
-        if self.lanes.came_back(ticket.lane) == 0 {
-            self.resolve(ticket.lane, count, now_ms);
+        let unsettled = self.lanes.came_back(ticket.lane);
+        let (left, key) = self.finish_first(ticket.lane, count, now_ms);
+        if left == 0 {
+            self.lanes.release(ticket.lane, key.as_ref());
+        } else if unsettled == 0 {
+            self.resolve(ticket.lane, left, now_ms);
         }
+    }
+
+    /// What is done at the beginning of a lane's batch need not wait for the rest of it. How many are left, and their key.
+    fn finish_first(&mut self, lane: LaneId, count: u32, now_ms: i64) -> (u32, Option<Bytes>) {
+        let (mut left, mut key) = (count, None);
+        while left > 0 {
+            match self.lanes.head(lane).map(|entry| &entry.settled) {
+                Some(Settled::Done) => self.counters.done += 1,
+                Some(Settled::Skipped) => self.counters.skipped += 1,
+                Some(Settled::NotYet | Settled::Otherwise(_)) | None => break,
+            }
+            let Some(entry) = self.lanes.pop_delivered(lane) else { break };
+            self.finish(&entry, now_ms);
+            key = entry.record().key.clone();
+            left -= 1;
+        }
+        (left, key)
     }
 
     /// A lane's batch is back as a whole. What is finished leaves; the first that is not decides what the lane does next.
@@ -557,30 +609,29 @@ impl PartitionCore {
         let mut key = None;
         for _ in 0..count {
             let Some(mut entry) = self.lanes.pop(lane) else { break };
-            match entry.outcome.take() {
-                Some((Outcome::Done, _)) => {
+            match std::mem::take(&mut entry.settled) {
+                Settled::Done => {
                     self.counters.done += 1;
                     self.finish(&entry, now_ms);
-                    key = entry.records[entry.index as usize].key.clone();
+                    key = entry.record().key.clone();
                 }
-                Some((Outcome::Skip, _)) => {
+                Settled::Skipped => {
                     self.counters.skipped += 1;
                     self.finish(&entry, now_ms);
-                    key = entry.records[entry.index as usize].key.clone();
+                    key = entry.record().key.clone();
                 }
-                Some((Outcome::DeadLetter { kind, reason }, _)) => {
-                    self.counters.failures += 1;
-                    self.note_failure(entry.sequence, 1, kind, &reason, now_ms).is_given_up = true;
-                    fate.get_or_insert(Fate::GiveUp);
-                    kept.push(entry);
-                }
-                Some((outcome, kind)) => {
-                    if fate.is_none() {
+                Settled::Otherwise(answer) => {
+                    let (outcome, kind) = *answer;
+                    if let Outcome::DeadLetter { kind, reason } = outcome {
+                        self.counters.failures += 1;
+                        self.note_failure(entry.sequence, 1, kind, &reason, now_ms).is_given_up = true;
+                        fate.get_or_insert(Fate::GiveUp);
+                    } else if fate.is_none() {
                         fate = Some(self.fate(entry.sequence, outcome, kind, now_ms));
                     }
                     kept.push(entry);
                 }
-                None => kept.push(entry),
+                Settled::NotYet => kept.push(entry),
             }
         }
         for entry in kept.into_iter().rev() {
@@ -663,7 +714,7 @@ impl PartitionCore {
         if !self.troubles.is_empty() {
             self.troubles.remove(&entry.sequence);
         }
-        self.free(entry.record().size_bytes());
+        self.free(entry.size_bytes);
     }
 
     fn free(&mut self, bytes: usize) {

@@ -62,9 +62,11 @@ pub trait LogUnderTest: Send + Sync + 'static {
 
 type Log = Arc<dyn LogUnderTest>;
 
+type Check = fn(&Log);
+
 /// Every check, each on a log of `factory`.
 pub fn run_all(factory: impl Fn() -> Log) {
-    let checks: [(&str, fn(&Log)); 9] = [
+    let checks: [(&str, Check); 9] = [
         ("records_come_whole_and_in_order", records_come_whole_and_in_order),
         ("any_bytes_come_as_they_were_written", any_bytes_come_as_they_were_written),
         ("without_credit_nothing_comes_and_nothing_is_lost", without_credit_nothing_comes_and_nothing_is_lost),
