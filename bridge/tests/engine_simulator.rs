@@ -445,8 +445,21 @@ impl World {
     }
 
     fn send_commit(&mut self, partition: usize) {
+        // What compaction took is in nobody's ledger.
+        let records = self.partitions[partition].records.iter().filter(|(_, record)| !record.is_compacted);
+        let offsets: Vec<i64> = records.map(|(offset, _)| *offset).collect();
         let Some(owned) = self.owner_of(partition) else { return };
         if let Some((offset, metadata)) = owned.core.commit() {
+            // It says no less than what is known: neither of this epoch nor of those before.
+            let mut gap_map = GapMap::decode(offset, &metadata);
+            let before = owned.at_assignment.as_ref();
+            let mut before = before.map(|commit| (commit.offset, GapMap::decode(commit.offset, &commit.metadata)));
+            for known in offsets {
+                let says_finished = known < offset || gap_map.takes(known);
+                let was_finished = before.as_mut().is_some_and(|(offset, map)| known < *offset || map.takes(known));
+                let is_known = was_finished || owned.done.contains(&known);
+                assert!(says_finished || !is_known, "the commit has forgotten that offset {known} is finished");
+            }
             owned.commits.push_back(Commit { partition: name(partition), offset, metadata });
         }
     }
