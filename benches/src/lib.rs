@@ -10,10 +10,12 @@
 //! - [`durable`]: durable commands through `Entities::ask`; [`bare_sqlite`]: the same rows without actors.
 //! - [`messages`]: tell and ask through shard and entity without a disk; [`raw_ractor`]: the same without us.
 //! - [`forgetful_journal`]: the journal behind [`messages`]: it stores nothing.
+//! - [`bridge_dispatch`]: the bridge's engine on a source in memory; its bare loop beside it.
 //! - [`bench_directory`]: where the databases go.
 
 pub mod bare_sqlite;
 pub mod bench_directory;
+pub mod bridge_dispatch;
 pub mod durable;
 pub mod forgetful_journal;
 pub mod messages;

@@ -373,8 +373,6 @@ impl World {
             Some(outcome) => owned.core.settle(ticket, outcome, now_ms),
             None => owned.core.dropped(ticket, true, now_ms),
         }
-        // An answer that comes twice changes nothing.
-        let counters = *owned.core.counters();
         let call = &mut owned.calls[index];
         call.deliveries.pop_front();
         call.has_begun = false;
@@ -386,6 +384,8 @@ impl World {
         }
         if owned.calls[index].deliveries.is_empty() {
             owned.calls.swap_remove(index);
+            // An answer that comes twice changes nothing.
+            let counters = *owned.core.counters();
             owned.core.settle(ticket, Outcome::Done, now_ms);
             assert_eq!(owned.core.counters().done, counters.done, "an answer counted twice");
         }

@@ -49,6 +49,10 @@ pub const FIRST_FAILURE: &str = "dlq-first-failure";
 /// When it last failed, in milliseconds since the Unix epoch.
 pub const LAST_FAILURE: &str = "dlq-last-failure";
 
+/// What a source could not make a record of, it gives as it is under this header, whose value says why. Such a record goes to the
+/// dead letters at once.
+pub const UNDECODABLE: &str = "bridge-undecodable";
+
 /// Kinds of failure, as they are counted and searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {

@@ -18,7 +18,7 @@
 //! - [`health`]: what there is to see, and whether it is well
 
 pub mod bridge;
-mod clock;
+pub(crate) mod clock;
 pub mod codec;
 pub mod credits;
 pub mod dead_letter;

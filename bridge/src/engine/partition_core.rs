@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    dead_letter::{ErrorKind, Failure, cut},
+    dead_letter::{ErrorKind, Failure, UNDECODABLE, cut},
     delivery::{Outcome, Reason, Ticket},
     gap_map::{self, GapMap},
     lanes::{Hold, KeyLanes, LaneId, LaneState},
@@ -463,8 +463,8 @@ impl PartitionCore {
             return Some((trouble.failure.kind, None));
         }
         let record = entry.record();
-        if record.headers.unreadable().is_some() {
-            return Some((ErrorKind::HeaderName, Some("the name of a header is no UTF-8".into())));
+        if let Some(unreadable) = unreadable(record) {
+            return Some(unreadable);
         }
         let is_quarantined = |key| self.quarantined.contains::<Bytes>(key);
         if !self.quarantined.is_empty() && record.key.as_ref().is_some_and(is_quarantined) {
@@ -680,6 +680,18 @@ impl PartitionCore {
         // 53 bits fill a double.
         self.settings.retry.pause(failures, (chance >> 11) as f64 / (1_u64 << 53) as f64)
     }
+}
+
+/// Why a record cannot be given to any handler.
+fn unreadable(record: &Record) -> Option<(ErrorKind, Option<Reason>)> {
+    if record.headers.as_slice().is_empty() {
+        return None;
+    }
+    if record.headers.unreadable().is_some() {
+        return Some((ErrorKind::HeaderName, Some("the name of a header is no UTF-8".into())));
+    }
+    let reason = record.headers.get(UNDECODABLE)?;
+    Some((ErrorKind::Undecodable, Some(String::from_utf8_lossy(reason).into_owned().into())))
 }
 
 /// SplitMix64: every bit of the input reaches every bit of the output.
