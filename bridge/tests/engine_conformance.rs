@@ -19,7 +19,9 @@ impl LogUnderTest for InMemory {
         self.0.create_topic(topic, partitions as usize);
     }
     fn write(&self, records: Vec<OutgoingRecord>) {
-        records.into_iter().for_each(|record| drop(self.0.write(record).unwrap()));
+        for record in records {
+            self.0.write(record).unwrap();
+        }
     }
     fn read_all(&self, topic: &str) -> Vec<Record> {
         (0..16).flat_map(|partition| self.0.records(&TopicPartition::new(topic, partition))).collect()

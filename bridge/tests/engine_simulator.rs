@@ -110,6 +110,8 @@ struct World {
     is_calm: bool,
     /// Something has happened after which a record may be done twice.
     may_repeat: bool,
+    /// A replayed life is told step by step.
+    is_told: bool,
 }
 
 fn name(partition: usize) -> TopicPartition {
@@ -145,6 +147,7 @@ impl World {
             dead_letters_away: false,
             is_calm: false,
             may_repeat: false,
+            is_told: false,
             dice,
         }
     }
@@ -200,6 +203,12 @@ impl World {
         }
     }
 
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if self.is_told {
+            eprintln!("{} ms: {}", self.now_ms, what());
+        }
+    }
+
     fn owner_of(&mut self, partition: usize) -> Option<&mut Owned> {
         // A member that was not told yet that it lost the partition still works on it, beside the new owner.
         let holders: Vec<usize> =
@@ -249,6 +258,7 @@ impl World {
         self.epoch += 1;
         let committed = self.partitions[partition].committed.clone();
         self.partitions[partition].owner = Some((member, self.epoch));
+        self.tell(|| format!("partition {partition}: epoch {} at {committed:?}", self.epoch));
         let owned = Owned {
             epoch: self.epoch,
             core: PartitionCore::new(self.settings, committed.as_ref()),
@@ -280,8 +290,10 @@ impl World {
         let Some(last) = records.last() else { return };
         owned.next_offset = last.offset + 1;
         owned.sent += records.len() as u64;
+        let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
         owned.core.receive(records, now_ms);
         assert!(owned.core.unfinished() <= high, "more is held than there is credit for");
+        self.tell(|| format!("partition {partition}: epoch {epoch} gets {offsets:?}"));
     }
 
     fn turn(&mut self, partition: usize) {
@@ -362,6 +374,7 @@ impl World {
             _ => None,
         };
         let is_finished = matches!(outcome, Some(Outcome::Done | Outcome::Skip));
+        self.tell(|| format!("partition {partition}: epoch {epoch} answers offset {offset}: {outcome:?}"));
         let record = self.partitions[partition].records.get_mut(&offset).unwrap();
         record.effects += u32::from(outcome == Some(Outcome::Done));
         record.is_finished |= is_finished;
@@ -464,6 +477,9 @@ impl World {
         let before = place.committed.as_ref().map_or(0, |commit| commit.offset);
         assert!(commit.offset >= before, "the commit goes back from {before} to {}", commit.offset);
         place.committed = Some(commit);
+        self.tell(|| {
+            format!("partition {partition}: epoch {epoch} commits {:?}", self.partitions[partition].committed)
+        });
         true
     }
 
@@ -473,6 +489,9 @@ impl World {
         let Some(owned) = self.members[member].get_mut(&partition).filter(|owned| owned.epoch == epoch) else { return };
         owned.core.drain();
         owned.commits.clear();
+        if self.is_told {
+            eprintln!("partition {partition}: epoch {epoch} is revoked");
+        }
         // Calls whose first record has not begun are dropped: their tokens say that the partition is revoked.
         let now_ms = self.now_ms;
         owned.calls.retain(|call| {
@@ -611,7 +630,10 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn in_every_life_of_a_group_order_holds_nothing_is_lost_and_repeats_are_only_where_allowed() {
     if let Some(seed) = number("ENGINE_SIM_SEED") {
-        return World::new(seed).live();
+        let mut world = World::new(seed);
+        world.is_told = true;
+        eprintln!("{:?}", world.settings);
+        return world.live();
     }
     let schedules = number("ENGINE_SIM_SCHEDULES").unwrap_or(SCHEDULES);
     let began = Instant::now();

@@ -2,7 +2,7 @@
 //!
 //! One journal is one topic with one partition. The records are what the outbox makes of each event, in commit order; an
 //! offset holds the event's position and the message's place in it ([`offset_of`]), the last message of an event being the last
-//! possible place, so that the offset after it is the next event's. The group's progress is a position in the subscriber's own
+//! possible place, so that the offset after it is the next event's. (A lag in offsets therefore counts 65,536 for each event.) The group's progress is a position in the subscriber's own
 //! journal ([`Journal::store_position`]), written behind the effects that it stands for; a gap map is not kept, so a crash repeats what was
 //! finished above the frontier.
 //!
@@ -211,8 +211,7 @@ impl JournalSource {
                 for event in events {
                     self.take_event(&event)?;
                 }
-                // What is of no interest to anybody is no lag.
-                self.tell_end(owner);
+                self.tell_end(is_up_to_date, owner);
                 if is_up_to_date {
                     self.wait_for_news();
                 }
@@ -268,10 +267,14 @@ impl JournalSource {
         }
     }
 
-    fn tell_end(&mut self, owner: &mut dyn PartitionOwner) {
-        if self.high_watermark != Some(self.end) {
-            self.high_watermark = Some(self.end);
-            owner.event(SourceEvent::HighWatermark(self.partition.clone(), self.end));
+    /// The journal's end while there is more to read; then the end of the last record: events of no interest are no lag.
+    fn tell_end(&mut self, is_up_to_date: bool, owner: &mut dyn PartitionOwner) {
+        let newest = self.arguments.source.get().ok().filter(|_| !is_up_to_date);
+        let newest = newest.map_or(0, |journal| offset_after(*journal.committed().borrow()));
+        let high_watermark = newest.max(self.end);
+        if self.high_watermark != Some(high_watermark) {
+            self.high_watermark = Some(high_watermark);
+            owner.event(SourceEvent::HighWatermark(self.partition.clone(), high_watermark));
         }
     }
 
@@ -345,7 +348,7 @@ impl LogSource for JournalSource {
         self.store_next();
     }
 
-    fn close(mut self: Box<Self>, owner: &mut dyn PartitionOwner) {
+    fn close(self: Box<Self>, owner: &mut dyn PartitionOwner) {
         if !self.is_assigned {
             return;
         }

@@ -138,7 +138,7 @@ impl Bridge {
     }
 
     /// Starts the subscriptions under a supervisor of their own, for those who have no tree. Stop it with
-    /// [`ActorRef::stop_and_wait`].
+    /// `stop_and_wait`.
     ///
     /// # Errors
     /// When a subscription does not start.

@@ -9,7 +9,7 @@ use std::{
     borrow::Cow,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -110,7 +110,8 @@ pub(crate) struct Returns {
     buffer: Mutex<Buffer>,
     is_revoked: AtomicBool,
     stale: Arc<AtomicU64>,
-    wake: Box<dyn Fn() + Send + Sync>,
+    /// Set by the actor when it starts, before it delivers anything.
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 #[derive(Default)]
@@ -120,9 +121,15 @@ struct Buffer {
 }
 
 impl Returns {
-    /// `wake` is called when the buffer is no longer empty; `stale` counts what comes after the end.
-    pub(crate) fn new(stale: Arc<AtomicU64>, wake: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { buffer: Mutex::default(), is_revoked: AtomicBool::new(false), stale, wake: Box::new(wake) })
+    /// `stale` counts what comes after the end.
+    pub(crate) fn new(stale: Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self { buffer: Mutex::default(), is_revoked: AtomicBool::new(false), stale, wake: OnceLock::new() })
+    }
+
+    /// `wake` is called when the buffer is no longer empty.
+    pub(crate) fn on_answers(&self, wake: impl Fn() + Send + Sync + 'static) {
+        // There is one actor, and it starts once.
+        let _ = self.wake.set(Box::new(wake));
     }
 
     pub(crate) fn give(&self, answer: Returned) {
@@ -139,8 +146,8 @@ impl Returns {
         buffer.answers.extend(answers);
         let wakes = was_empty && !buffer.answers.is_empty();
         drop(buffer);
-        if wakes {
-            (self.wake)();
+        if let (true, Some(wake)) = (wakes, self.wake.get()) {
+            wake();
         }
     }
 

@@ -91,6 +91,8 @@ pub struct PartitionHealth {
     pub waiting_for_retry: usize,
     /// Failed tries so far.
     pub failures: u64,
+    /// Times so far that a record could not be tried.
+    pub not_now: u64,
     /// Dead letters written so far.
     pub dead_letters: u64,
     /// Dead letters being written.
@@ -234,6 +236,7 @@ impl PartitionPlace {
             lanes: report.lanes,
             waiting_for_retry: report.waiting,
             failures: report.counters.failures,
+            not_now: report.counters.not_now,
             dead_letters: report.counters.dead_letters,
             dead_letters_in_flight: report.dead_lettering,
             dead_letter_failures: report.counters.dead_letter_failures,

@@ -175,6 +175,14 @@ impl<T> KeyLanes<T> {
         Some(entry)
     }
 
+    /// Takes the first entry out, which came back, while others of its batch may be on their way.
+    pub fn pop_delivered(&mut self, lane: LaneId) -> Option<T> {
+        if let Some(Lane { state: LaneState::Delivered { count, .. }, .. }) = self.lanes.get_mut(lane as usize) {
+            *count = count.saturating_sub(1);
+        }
+        self.pop(lane)
+    }
+
     /// Puts an entry back in front.
     pub fn push_front(&mut self, lane: LaneId, entry: T) {
         let node = self.node(entry, self.lanes[lane as usize].head);

@@ -106,7 +106,7 @@ pub(crate) struct PartitionArguments {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) dead_letters: Arc<dyn LogSink>,
     pub(crate) clock: Clock,
-    pub(crate) stale: Arc<AtomicU64>,
+    pub(crate) returns: Arc<Returns>,
     pub(crate) board: Arc<PartitionBoard>,
 }
 
@@ -154,10 +154,10 @@ impl Actor for PartitionActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let wake = move || drop(myself.send_message(PartitionMessage::Returned));
+        arguments.returns.on_answers(move || drop(myself.send_message(PartitionMessage::Returned)));
         Ok(PartitionState {
             core: PartitionCore::new(arguments.settings, arguments.committed.as_ref()),
-            returns: Returns::new(arguments.stale, wake),
+            returns: arguments.returns,
             partition: arguments.partition,
             epoch: arguments.epoch,
             group: arguments.group,

@@ -150,8 +150,31 @@ struct Entry {
     index: u32,
     sequence: Sequence,
     delivered_at_ms: i64,
-    /// Came back, perhaps before others of its lane's batch.
-    outcome: Option<(Outcome, ErrorKind)>,
+    settled: Settled,
+    /// Known when it came, so that the record itself need not be looked at again.
+    size_bytes: usize,
+    is_unreadable: bool,
+}
+
+/// Whether an entry on its way came back, perhaps before others of its lane's batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Settled {
+    #[default]
+    NotYet,
+    Done,
+    Skipped,
+    /// Rare, and so kept apart: entries stay small.
+    Otherwise(Box<(Outcome, ErrorKind)>),
+}
+
+impl Settled {
+    fn by(outcome: Outcome, kind: ErrorKind) -> Self {
+        match outcome {
+            Outcome::Done => Self::Done,
+            Outcome::Skip => Self::Skipped,
+            other => Self::Otherwise(Box::new((other, kind))),
+        }
+    }
 }
 
 impl Entry {
@@ -240,13 +263,22 @@ impl PartitionCore {
                 continue;
             }
             let sequence = self.ledger.push(record.offset);
+            let size_bytes = record.size_bytes();
             if self.finished_before.takes(record.offset) {
                 self.counters.finished_before += 1;
-                self.free(record.size_bytes());
+                self.free(size_bytes);
                 self.ledger.finish(sequence);
                 continue;
             }
-            let entry = Entry { records: Arc::clone(&records), index, sequence, delivered_at_ms: 0, outcome: None };
+            let entry = Entry {
+                records: Arc::clone(&records),
+                index,
+                sequence,
+                delivered_at_ms: 0,
+                settled: Settled::NotYet,
+                size_bytes,
+                is_unreadable: unreadable(record).is_some(),
+            };
             self.lanes.push(record.key.as_ref(), entry);
         }
     }
@@ -329,10 +361,15 @@ impl PartitionCore {
     /// What to commit now: the frontier's offset, and the gap map. Nothing while nothing is known of the partition.
     #[must_use]
     pub fn commit(&self) -> Option<(i64, String)> {
-        let offset = self.ledger.frontier()?;
+        let mut offset = self.ledger.frontier()?;
         // A former owner's runs that have not come by again are still true.
         let not_come_yet = self.finished_before.runs_from(self.ledger.next_offset().unwrap_or(offset));
-        let metadata = gap_map::encode(offset, self.ledger.finished_runs().chain(not_come_yet));
+        let mut runs = self.ledger.finished_runs().chain(not_come_yet).peekable();
+        // Where all that came is finished, such a run may begin at the frontier itself: then the frontier is behind it.
+        while let Some((_, last)) = runs.next_if(|(first, _)| *first == offset) {
+            offset = last + 1;
+        }
+        let metadata = gap_map::encode(offset, runs);
         Some((offset, metadata))
     }
 
@@ -462,12 +499,11 @@ impl PartitionCore {
         if let Some(trouble) = trouble.filter(|trouble| trouble.is_given_up) {
             return Some((trouble.failure.kind, None));
         }
-        let record = entry.record();
-        if let Some(unreadable) = unreadable(record) {
-            return Some(unreadable);
+        if entry.is_unreadable {
+            return unreadable(entry.record());
         }
         let is_quarantined = |key| self.quarantined.contains::<Bytes>(key);
-        if !self.quarantined.is_empty() && record.key.as_ref().is_some_and(is_quarantined) {
+        if !self.quarantined.is_empty() && entry.record().key.as_ref().is_some_and(is_quarantined) {
             return Some((ErrorKind::Quarantined, Some("an earlier record of this key is a dead letter".into())));
         }
         None
@@ -526,22 +562,43 @@ impl PartitionCore {
             self.counters.stale += 1;
             return;
         };
-        let (mut outcome, mut seen) = (Some((outcome, kind)), 0);
+        let (mut settled, mut seen) = (Some(Settled::by(outcome, kind)), 0);
         self.lanes.entries_mut(ticket.lane, |entry| {
             seen += 1;
-            if entry.sequence == ticket.sequence && entry.outcome.is_none() {
-                entry.outcome = outcome.take();
+            if entry.sequence == ticket.sequence && entry.settled == Settled::NotYet {
+                entry.settled = settled.take().unwrap_or_default();
             }
-            outcome.is_some() && seen < count
+            settled.is_some() && seen < count
         });
-        if outcome.is_some() {
+        if settled.is_some() {
             self.counters.stale += 1;
             return;
         }
         self.delivered -= 1;
-        if self.lanes.came_back(ticket.lane) == 0 {
-            self.resolve(ticket.lane, count, now_ms);
+        let unsettled = self.lanes.came_back(ticket.lane);
+        let (left, key) = self.finish_first(ticket.lane, count, now_ms);
+        if left == 0 {
+            self.lanes.release(ticket.lane, key.as_ref());
+        } else if unsettled == 0 {
+            self.resolve(ticket.lane, left, now_ms);
         }
+    }
+
+    /// What is done at the beginning of a lane's batch need not wait for the rest of it. How many are left, and their key.
+    fn finish_first(&mut self, lane: LaneId, count: u32, now_ms: i64) -> (u32, Option<Bytes>) {
+        let (mut left, mut key) = (count, None);
+        while left > 0 {
+            match self.lanes.head(lane).map(|entry| &entry.settled) {
+                Some(Settled::Done) => self.counters.done += 1,
+                Some(Settled::Skipped) => self.counters.skipped += 1,
+                Some(Settled::NotYet | Settled::Otherwise(_)) | None => break,
+            }
+            let Some(entry) = self.lanes.pop_delivered(lane) else { break };
+            self.finish(&entry, now_ms);
+            key = entry.record().key.clone();
+            left -= 1;
+        }
+        (left, key)
     }
 
     /// A lane's batch is back as a whole. What is finished leaves; the first that is not decides what the lane does next.
@@ -552,30 +609,29 @@ impl PartitionCore {
         let mut key = None;
         for _ in 0..count {
             let Some(mut entry) = self.lanes.pop(lane) else { break };
-            match entry.outcome.take() {
-                Some((Outcome::Done, _)) => {
+            match std::mem::take(&mut entry.settled) {
+                Settled::Done => {
                     self.counters.done += 1;
                     self.finish(&entry, now_ms);
-                    key = entry.records[entry.index as usize].key.clone();
+                    key = entry.record().key.clone();
                 }
-                Some((Outcome::Skip, _)) => {
+                Settled::Skipped => {
                     self.counters.skipped += 1;
                     self.finish(&entry, now_ms);
-                    key = entry.records[entry.index as usize].key.clone();
+                    key = entry.record().key.clone();
                 }
-                Some((Outcome::DeadLetter { kind, reason }, _)) => {
-                    self.counters.failures += 1;
-                    self.note_failure(entry.sequence, 1, kind, &reason, now_ms).is_given_up = true;
-                    fate.get_or_insert(Fate::GiveUp);
-                    kept.push(entry);
-                }
-                Some((outcome, kind)) => {
-                    if fate.is_none() {
+                Settled::Otherwise(answer) => {
+                    let (outcome, kind) = *answer;
+                    if let Outcome::DeadLetter { kind, reason } = outcome {
+                        self.counters.failures += 1;
+                        self.note_failure(entry.sequence, 1, kind, &reason, now_ms).is_given_up = true;
+                        fate.get_or_insert(Fate::GiveUp);
+                    } else if fate.is_none() {
                         fate = Some(self.fate(entry.sequence, outcome, kind, now_ms));
                     }
                     kept.push(entry);
                 }
-                None => kept.push(entry),
+                Settled::NotYet => kept.push(entry),
             }
         }
         for entry in kept.into_iter().rev() {
@@ -658,7 +714,7 @@ impl PartitionCore {
         if !self.troubles.is_empty() {
             self.troubles.remove(&entry.sequence);
         }
-        self.free(entry.record().size_bytes());
+        self.free(entry.size_bytes);
     }
 
     fn free(&mut self, bytes: usize) {
@@ -700,4 +756,86 @@ fn mixed(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: CoreSettings = CoreSettings {
+        retry: RetryPolicy {
+            attempts_max: 2,
+            backoff: super::super::retry::ExponentialBackoff {
+                first: Duration::from_millis(10),
+                max: Duration::from_millis(20),
+            },
+            jitter: 0.0,
+            exhausted: super::super::retry::Exhausted::DeadLetter,
+        },
+        on_dead_key: OnDeadKey::Continue,
+        lane_batch_max: 1,
+        in_flight_max: 10,
+        seed: 0,
+    };
+
+    fn record(offset: i64, key: &'static str) -> Record {
+        let (topic, key) = ("t".into(), Some(Bytes::from_static(key.as_bytes())));
+        Record { topic, partition: 0, offset, timestamp_ms: None, key, value: None, headers: Default::default() }
+    }
+
+    fn commit(offset: i64, runs: &[(i64, i64)]) -> Commit {
+        let partition = crate::record::TopicPartition::new("t", 0);
+        Commit { partition, offset, metadata: gap_map::encode(offset, runs.iter().copied()) }
+    }
+
+    fn deliveries(core: &mut PartitionCore, now_ms: i64) -> Vec<DeliveryOrder> {
+        let mut orders = Orders::default();
+        core.turn(now_ms, &mut orders);
+        orders.deliveries
+    }
+
+    #[test]
+    fn where_a_former_owners_finished_run_begins_at_the_frontier_the_commit_is_behind_it() {
+        let mut core = PartitionCore::new(SETTINGS, Some(&commit(10, &[(12, 13), (14, 15), (18, 18)])));
+        assert_eq!(core.commit(), Some((10, commit(10, &[(12, 13), (14, 15), (18, 18)]).metadata)));
+        core.receive(vec![record(10, "a"), record(11, "b")], 0);
+        for order in deliveries(&mut core, 0) {
+            core.settle(order.ticket, Outcome::Done, 0);
+        }
+        assert_eq!(core.commit(), Some((16, commit(16, &[(18, 18)]).metadata)));
+        core.receive((12..20).map(|offset| record(offset, "c")).collect(), 0);
+        let given: Vec<i64> =
+            deliveries(&mut core, 0).iter().map(|order| order.records[order.index as usize].offset).collect();
+        assert_eq!((given, core.counters().finished_before, core.unfinished()), (vec![16], 5, 3));
+    }
+
+    #[test]
+    fn a_record_that_fails_is_given_again_after_its_pause_and_its_lane_waits_while_others_go_on() {
+        let mut core = PartitionCore::new(SETTINGS, None);
+        core.receive(vec![record(0, "a"), record(1, "a"), record(2, "b")], 0);
+        let first = deliveries(&mut core, 0);
+        assert_eq!(first.len(), 2, "one of each key");
+        core.settle(first[0].ticket, Outcome::retry("no"), 0);
+        core.settle(first[1].ticket, Outcome::Done, 0);
+        assert_eq!((deliveries(&mut core, 9).len(), core.next_timer_ms()), (0, Some(10)));
+        let again = deliveries(&mut core, 10);
+        assert_eq!((again.len(), again[0].attempt, again[0].ticket), (1, 2, first[0].ticket));
+        // The second failure uses its tries up: a dead letter, and only its acknowledgement finishes it.
+        core.settle(again[0].ticket, Outcome::retry("no"), 10);
+        let mut orders = Orders::default();
+        core.turn(10, &mut orders);
+        assert_eq!((orders.deliveries.len(), orders.dead_letters.len(), core.frontier()), (0, 1, Some(0)));
+        core.dead_letter_written(again[0].ticket, Ok(()), 10);
+        core.dead_letter_written(again[0].ticket, Ok(()), 10);
+        assert_eq!((core.frontier(), core.counters().stale), (Some(1), 1));
+        assert_eq!(deliveries(&mut core, 10).len(), 1, "the next of its key");
+    }
+
+    #[test]
+    fn what_comes_twice_is_done_once_and_its_credit_is_free_again() {
+        let mut core = PartitionCore::new(SETTINGS, None);
+        core.receive(vec![record(5, "a")], 0);
+        core.receive(vec![record(4, "a"), record(5, "a"), record(6, "a")], 0);
+        assert_eq!((core.unfinished(), core.counters().repeated, core.counters().finished), (2, 2, 2));
+    }
 }

@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use super::{
     clock::Clock,
     credits::{CreditWindow, least},
+    delivery::Returns,
     health::{PartitionPlace, SubscriptionBoard},
     partition::{Drained, PartitionActor, PartitionArguments, PartitionBoard, PartitionMessage},
     partition_core::CoreSettings,
@@ -62,6 +63,7 @@ pub(crate) struct PumpArguments {
 struct OwnedPartition {
     epoch: u64,
     actor: ActorRef<PartitionMessage>,
+    returns: Arc<Returns>,
     board: Arc<PartitionBoard>,
     place: Arc<PartitionPlace>,
     window: CreditWindow,
@@ -230,6 +232,7 @@ impl Pump {
         let subscription = &arguments.subscription;
         let limits = subscription.limits;
         let board = Arc::new(PartitionBoard::default());
+        let returns = Returns::new(arguments.board.stale());
         let acknowledged = committed.as_ref().map(|commit| (commit.offset, commit.metadata.clone()));
         let place = arguments.board.assigned(&partition, epoch, Arc::clone(&board), arguments.clock.now_ms());
         let partition_arguments = PartitionArguments {
@@ -247,7 +250,7 @@ impl Pump {
             handler: Arc::clone(&subscription.handler),
             dead_letters: Arc::clone(&arguments.dead_letters),
             clock: arguments.clock,
-            stale: arguments.board.stale(),
+            returns: Arc::clone(&returns),
             board: Arc::clone(&board),
         };
         let parent = arguments.parent.clone();
@@ -267,6 +270,7 @@ impl Pump {
         let owned = OwnedPartition {
             epoch,
             actor,
+            returns,
             board,
             place,
             window,
@@ -384,7 +388,8 @@ impl PartitionOwner for Pump {
         for partition in partitions {
             if let Some(owned) = self.forget(partition) {
                 tracing::warn!(subscription = %self.arguments.subscription.name, %partition, "given up without a commit");
-                // Whatever it is doing now, nothing follows.
+                // The epoch ends here: from now on every answer is stale, and whatever the actor is doing, nothing follows.
+                owned.returns.close();
                 owned.board.is_lost.store(true, Ordering::Release);
                 owned.actor.stop(None);
             }

@@ -124,12 +124,15 @@ where
         // The call's first step is inside too: a panic before its first await counts the same.
         AssertUnwindSafe(async move { work(lane).await }).catch_unwind()
     };
-    let (mut calls, mut waiting) = (FuturesUnordered::new(), VecDeque::new());
+    let (mut calls, mut waiting) = (FuturesUnordered::new(), VecDeque::<Vec<Delivery>>::new());
     loop {
         while calls.len() < calls_max
             && let Some(lane) = waiting.pop_front()
         {
-            calls.push(call(lane));
+            // What is being given up is left to the next owner.
+            if !lane[0].is_revoked() {
+                calls.push(call(lane));
+            }
         }
         tokio::select! {
             Some(_) = calls.next(), if !calls.is_empty() => {}
