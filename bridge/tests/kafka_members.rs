@@ -199,7 +199,14 @@ async fn one_broker_of_three_may_die() {
     let brokers = OwnBrokers { port: 29_292, count: 3 };
     brokers.run("start").await;
     let (address, topic, group) = (brokers.address(), new_topic(&brokers.address(), 8).await, unique("group"));
-    let described = KafkaTopics::new(settings(&address)).unwrap().describe(&topic).await.unwrap();
+    let (topics, began) = (KafkaTopics::new(settings(&address)).unwrap(), Instant::now());
+    // Each question goes to any of the brokers, and one of them may not have heard of the topic yet.
+    let described = loop {
+        match topics.describe(&topic).await {
+            Ok(described) => break described,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+    };
     assert!(described.partitions.iter().all(|partition| partition.replicas == 3));
     let directory = TempDir::new().unwrap();
     let mut effects = Effects::new(&directory, RECORDS);
