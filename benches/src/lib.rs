@@ -11,6 +11,7 @@
 //! - [`messages`]: tell and ask through shard and entity without a disk; [`raw_ractor`]: the same without us.
 //! - [`forgetful_journal`]: the journal behind [`messages`]: it stores nothing.
 //! - [`bridge_dispatch`]: the bridge's engine on a source in memory; its bare loop beside it.
+//! - [`kafka`]: source, engine and relay on a real Kafka; [`kafka_bare`]: plain client loops beside them.
 //! - [`bench_directory`]: where the databases go.
 
 pub mod bare_sqlite;
@@ -18,6 +19,8 @@ pub mod bench_directory;
 pub mod bridge_dispatch;
 pub mod durable;
 pub mod forgetful_journal;
+pub mod kafka;
+pub mod kafka_bare;
 pub mod messages;
 pub mod raw_ractor;
 pub mod stock;

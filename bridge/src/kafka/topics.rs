@@ -3,7 +3,11 @@
 //! For programs at their start and for operators. It owns one admin client; it **does not** change a topic that exists, and
 //! deletes nothing.
 
-use std::{collections::HashMap, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -23,6 +27,8 @@ use crate::record::TopicPartition;
 pub const REPLICAS_MAX: i32 = 3;
 /// How long one request may take.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often a new topic is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A topic as it should be.
 #[derive(Clone, Debug)]
@@ -186,7 +192,30 @@ impl KafkaTopics {
                 }
             }
         }
+        self.wait_for(&created).await;
         Ok(created)
+    }
+
+    /// Other brokers hear of a topic a little later than the one that made it. Whoever is too impatient is told that it is not
+    /// there, so this waits for what it can see, and for no longer than one request may take.
+    async fn wait_for(&self, created: &[String]) {
+        let deadline = Instant::now() + REQUEST_WAIT_MAX;
+        while Instant::now() < deadline {
+            let wanted = created.to_vec();
+            let are_led = self.ask(move |consumer| {
+                let metadata = consumer.fetch_metadata(None, REQUEST_WAIT_MAX)?;
+                let is_led = |name: &String| {
+                    metadata.topics().iter().any(|topic| {
+                        topic.name() == name && topic.partitions().iter().all(|partition| partition.leader() >= 0)
+                    })
+                };
+                Ok(wanted.iter().all(is_led))
+            });
+            if are_led.await.unwrap_or(false) {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// What the brokers say of a topic.
