@@ -5,7 +5,8 @@
 //! - [`config`]: the settings, each wrong one refused in one sentence
 //! - [`tree`]: the supervision tree: one branch a service, one for the gateway
 //! - [`service_tree`]: what every service's branch is made of
-//! - [`bus`]: which service hears which
+//! - [`bus`]: which service hears which, over which bus
+//! - [`heartbeat`]: who answers pings, and hears how the others are
 //! - [`house`]: the places where the services' present incarnations are found
 //! - [`secret`]: the one secret of a house
 //! - [`trust_keeper`]: who asks the user service of another process whose tokens count
@@ -18,6 +19,7 @@ mod chaos;
 mod config;
 mod demo;
 mod health;
+mod heartbeat;
 mod house;
 mod people;
 mod ports;
