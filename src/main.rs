@@ -12,6 +12,7 @@
 //! - [`trust_keeper`]: who asks the user service of another process whose tokens count
 //! - [`ports`]: the listeners, their serving and their end
 //! - [`people`]: the administrator, and the demo's buyer
+//! - [`tools`]: the commands that look at a running shop
 //! - [`demo`]: the demo's catalogue
 
 mod bus;
@@ -25,6 +26,7 @@ mod people;
 mod ports;
 mod secret;
 mod service_tree;
+mod tools;
 mod tree;
 mod trust_keeper;
 
@@ -63,7 +65,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("the system gives no threads: {error}")),
     };
-    match runtime.block_on(run(settings)) {
+    let done = match &arguments.command {
+        Some(command) => runtime.block_on(tools::run(command, &settings)),
+        None => runtime.block_on(run(settings)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error.to_string()),
     }
