@@ -19,9 +19,10 @@ use std::time::Duration;
 use contracts::{Service, Timestamp, UserId};
 use runtime::RequestContext;
 use warp::Filter;
+use warp::http::header::AUTHORIZATION;
 
 use crate::auth::{self, Principal, Role};
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::metrics;
 use crate::peers::Peers;
 use crate::rate_limit::Purpose;
@@ -91,7 +92,11 @@ pub fn gateway(shop: Arc<Shop>) -> Routes {
 }
 
 /// Passes a request on to its service. A sign-out is believed here before its answer goes out.
-async fn passed_on(peers: &Peers, service: Service, shop: &Shop, call: Call) -> Result<Response, ApiError> {
+async fn passed_on(peers: &Peers, service: Service, shop: &Shop, mut call: Call) -> Result<Response, ApiError> {
+    if call.asker.as_ref().is_err_and(|error| error.code() == Code::AuthenticationRequired) {
+        // A session that was ended a moment ago: the service may not have heard of it yet.
+        call.request.headers.remove(AUTHORIZATION);
+    }
     let may_end_sessions = matches!(call.request.path().segments().last(), Some(&("logout" | "refresh")));
     let answer = peers.forward(service, call.request).await?;
     if service == Service::User && may_end_sessions {

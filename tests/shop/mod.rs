@@ -5,6 +5,7 @@
 //! - [`http`]: one request and its answer, with the exact text of numbers.
 //! - [`people`]: what an admin and a buyer do: register, sign in, create a product, order, pay.
 //! - [`catalogue`]: the 101 products, and money as text.
+//! - [`kafka`]: a real broker, and `kcat`.
 //! - [`chance`]: seeded random numbers, so that a failing run can be run again.
 //!
 //! Nothing here sleeps to be in step with the shop: [`until`] asks again and again, up to a deadline.
@@ -14,6 +15,7 @@
 mod catalogue;
 mod chance;
 mod http;
+pub mod kafka;
 mod people;
 mod process;
 

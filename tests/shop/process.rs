@@ -225,6 +225,11 @@ impl Opening {
         Ended { status, stdout: read_stdout.join().unwrap(), stderr: read_stderr.join().unwrap() }
     }
 
+    /// Opens the shop in a directory of its own; it may not become ready for a while.
+    pub fn open_without_waiting(self) -> Shop {
+        Shop::open_without_waiting(self)
+    }
+
     /// Opens the shop in a directory of its own and waits until it is ready.
     pub fn open(self) -> Shop {
         Shop::open(self)
@@ -271,11 +276,21 @@ impl Shop {
     }
 
     fn open(opening: Opening) -> Self {
+        let mut shop = Self::open_without_waiting(opening);
+        shop.wait_until_ready();
+        shop
+    }
+
+    fn open_without_waiting(opening: Opening) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut shop = Self { opening, processes: Vec::new(), directory, ready_after: Duration::ZERO };
         shop.spawn_all();
-        shop.wait_until_ready();
         shop
+    }
+
+    /// Another process of the same binary with the settings of this shop.
+    pub fn command(&self) -> Command {
+        self.opening.command(&data_dir(self.directory.path()))
     }
 
     fn spawn_all(&mut self) {
