@@ -28,8 +28,7 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRA
                        PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;";
 const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
                             causation_id, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-const INSERT_COMMAND: &str =
-    "INSERT INTO commands (stream, command_id, first_version, event_count, refusal) VALUES (?1, ?2, ?3, ?4, ?5)";
+const INSERT_VERSION: &str = "INSERT INTO versions (stream, version, position, command_id) VALUES (?1, ?2, ?3, ?4)";
 
 /// The rows of one command.
 pub(crate) struct Written {
@@ -98,7 +97,7 @@ pub(crate) fn rows(load: Load) -> Vec<Written> {
 /// The writer's statements on a connection.
 pub(crate) struct Inserts<'connection> {
     insert_event: Statement<'connection>,
-    insert_command: Statement<'connection>,
+    insert_version: Statement<'connection>,
     begin: Statement<'connection>,
     commit: Statement<'connection>,
     checkpoint: Statement<'connection>,
@@ -110,7 +109,7 @@ impl<'connection> Inserts<'connection> {
         let prepare = |sql| connection.prepare(sql).expect("SQLite takes the statement");
         Self {
             insert_event: prepare(INSERT_EVENT),
-            insert_command: prepare(INSERT_COMMAND),
+            insert_version: prepare(INSERT_VERSION),
             begin: prepare("BEGIN IMMEDIATE"),
             commit: prepare("COMMIT"),
             checkpoint: prepare("PRAGMA wal_checkpoint(PASSIVE)"),
@@ -128,7 +127,7 @@ impl<'connection> Inserts<'connection> {
     fn write_batch(&mut self, batch: &[Written]) -> rusqlite::Result<()> {
         self.begin.execute([])?;
         for row in batch {
-            self.insert_event.execute(params![
+            let position = self.insert_event.insert(params![
                 row.stream,
                 row.version,
                 row.event_type,
@@ -139,7 +138,7 @@ impl<'connection> Inserts<'connection> {
                 None::<&str>,
                 None::<&str>,
             ])?;
-            self.insert_command.execute(params![row.stream, row.command_id, row.version, 1, None::<&str>])?;
+            self.insert_version.execute(params![row.stream, row.version, position, row.command_id])?;
         }
         self.commit.execute([])?;
         self.rows_since_checkpoint += 2 * batch.len();

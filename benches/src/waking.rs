@@ -114,8 +114,10 @@ fn bare_read(
         Some((version, bytes)) => (version, decode_snapshot(&bytes)),
         None => Default::default(),
     };
-    let mut statement = connection
-        .prepare_cached("SELECT version, payload FROM events WHERE stream = ?1 AND version > ?2 ORDER BY version")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT v.version, payload FROM versions v JOIN events e ON e.position = v.position \
+             WHERE v.stream = ?1 AND v.version > ?2 ORDER BY v.version",
+    )?;
     let mut rows = statement.query((stream, version.cast_signed()))?;
     while let Some(row) = rows.next()? {
         version = row.get::<_, i64>(0)?.unsigned_abs();
@@ -123,7 +125,7 @@ fn bare_read(
         Stock::evolve(&mut state, &event);
     }
     let seen = connection
-        .prepare_cached("SELECT command_id FROM commands WHERE stream = ?1")?
+        .prepare_cached("SELECT command_id FROM versions WHERE stream = ?1")?
         .query_map([stream], |row| Ok(CommandId::from_bytes(row.get(0)?)))?
         .collect::<rusqlite::Result<_>>()?;
     drop(transaction);

@@ -27,10 +27,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Append, Journal, JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, Settle,
-    SqlValue,
+    SqlValue, schema,
     writer::{Request, Settled, Writer, stored_outcome},
 };
-use crate::command::CommandId;
+use crate::{
+    command::CommandId,
+    seen::{SEEN_COMMANDS_MAX, SeenCommand},
+};
 
 /// Threads that read. Two: one may sit in a long scan while the other serves.
 const READERS: usize = 2;
@@ -42,39 +45,6 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 128;
-
-const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS events (
-    position       INTEGER PRIMARY KEY AUTOINCREMENT,
-    stream         TEXT    NOT NULL,
-    version        INTEGER NOT NULL,
-    event_type     TEXT    NOT NULL,
-    schema         INTEGER NOT NULL,
-    payload        TEXT    NOT NULL,
-    at_ms          INTEGER NOT NULL,
-    correlation_id TEXT,
-    causation_id   TEXT,
-    actor          TEXT,
-    UNIQUE (stream, version)
-) STRICT;
-CREATE TABLE IF NOT EXISTS commands (
-    stream        TEXT    NOT NULL,
-    command_id    BLOB    NOT NULL,
-    first_version INTEGER NOT NULL,
-    event_count   INTEGER NOT NULL,
-    refusal       TEXT,
-    PRIMARY KEY (stream, command_id)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS snapshots (
-    stream  TEXT    NOT NULL PRIMARY KEY,
-    version INTEGER NOT NULL,
-    state   BLOB    NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS positions (
-    subscription TEXT    NOT NULL PRIMARY KEY,
-    position     INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-";
 
 /// Why a journal could not be opened: one plain sentence each, for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +70,17 @@ pub enum OpenError {
         file: PathBuf,
         /// What SQLite said.
         cause: rusqlite::Error,
+    },
+    /// A later build wrote it.
+    #[error(
+        "the database {} has layout {found}, and this build knows {} and older: start the newer build again", .file.display(),
+        schema::LAYOUT
+    )]
+    Newer {
+        /// Which file.
+        file: PathBuf,
+        /// Its layout.
+        found: i64,
     },
     /// SQLite would not promise what we promise.
     #[error("SQLite refused {setting} on {}: a commit would not survive a power loss there", .file.display())]
@@ -145,9 +126,10 @@ impl SqliteJournal {
         let file = directory.join("journal.db");
         let database = |cause| OpenError::Database { file: file.clone(), cause };
 
-        let connection = Connection::open(&file).map_err(database)?;
+        let mut connection = Connection::open(&file).map_err(database)?;
         make_durable(&connection, &file)?;
-        connection.execute_batch(SCHEMA).map_err(database)?;
+        let newer = |found| OpenError::Newer { file: file.clone(), found };
+        schema::bring_up_to_date(&mut connection).map_err(database)?.map_err(newer)?;
         connection.execute_batch(options.views).map_err(database)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         let newest: i64 = connection
@@ -213,9 +195,14 @@ impl Journal for SqliteJournal {
         self.send(Request::AfterQueued(settle));
     }
 
-    fn outcome(&self, stream: Arc<str>, command_id: CommandId) -> BoxFuture<'static, RecordedOutcome> {
+    fn outcome(
+        &self,
+        stream: Arc<str>,
+        command_id: CommandId,
+        first_version: Option<u64>,
+    ) -> BoxFuture<'static, RecordedOutcome> {
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Outcome { stream, command_id, reply });
+        self.send(Request::Outcome { stream, command_id, first_version, reply });
         async move { answer.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
     }
 
@@ -383,15 +370,39 @@ fn load_stream(connection: &Connection, stream: &str, seen_max: usize) -> rusqli
         .optional()?;
     let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
     let tail = events_of(connection, stream, after, i64::MAX.unsigned_abs())?;
+    let (seen, seen_is_complete) = seen_commands(connection, stream, seen_max)?;
+    drop(snapshot_of_the_database);
+    Ok(Loaded { snapshot, tail, seen, seen_is_complete })
+}
+
+/// The commands that a stream has seen, and whether that is all of them.
+fn seen_commands(connection: &Connection, stream: &str, seen_max: usize) -> rusqlite::Result<(Vec<SeenCommand>, bool)> {
     let mut seen = connection
         .prepare_cached("SELECT command_id FROM commands WHERE stream = ?1 LIMIT ?2")?
         .query_map(params![stream, seen_max.saturating_add(1) as i64], |row| row.get::<_, [u8; 16]>(0))?
-        .map(|id| id.map(CommandId::from_bytes))
+        .map(|id| id.map(|id| (CommandId::from_bytes(id), None)))
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    let seen_is_complete = seen.len() <= seen_max;
+    let is_complete = seen.len() <= seen_max;
     seen.truncate(seen_max);
-    drop(snapshot_of_the_database);
-    Ok(Loaded { snapshot, tail, seen, seen_is_complete })
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT max(version) FROM versions WHERE stream = ?1")?
+        .query_row([stream], |row| row.get(0))?;
+    if newest.unwrap_or(0) > SEEN_COMMANDS_MAX as i64 {
+        return Ok((seen, false));
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT command_id, version FROM versions WHERE stream = ?1 AND command_id IS NOT NULL ORDER BY version",
+    )?;
+    let mut rows = statement.query([stream])?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        let id = CommandId::from_bytes(row.get(0)?);
+        // A command's versions stand together: its first is the one that counts.
+        if last.replace(id) != Some(id) {
+            seen.push((id, Some(row.get::<_, i64>(1)?.unsigned_abs())));
+        }
+    }
+    Ok((seen, is_complete))
 }
 
 /// The events of one stream with `after < version`, at most `count` of them.
@@ -402,16 +413,22 @@ pub(super) fn events_of(
     count: u64,
 ) -> rusqlite::Result<Vec<Recorded>> {
     let mut statement = connection.prepare_cached(
-        "SELECT position, stream, version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
-         FROM events WHERE stream = ?1 AND version > ?2 ORDER BY version LIMIT ?3",
+        "SELECT e.position, e.stream, e.version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
+         FROM versions v JOIN events e ON e.position = v.position \
+         WHERE v.stream = ?1 AND v.version > ?2 ORDER BY v.version LIMIT ?3",
     )?;
     let rows = statement.query_map(params![stream, after.cast_signed(), count.cast_signed()], recorded)?;
     rows.collect()
 }
 
 /// Reads the outcome of a command; the writer calls it on its own connection.
-pub(super) fn outcome_of(connection: &Connection, stream: &str, command_id: CommandId) -> RecordedOutcome {
-    let Some(outcome) = stored_outcome(connection, stream, command_id).map_err(query_error)? else {
+pub(super) fn outcome_of(
+    connection: &Connection,
+    stream: &str,
+    command_id: CommandId,
+    first_version: Option<u64>,
+) -> RecordedOutcome {
+    let Some(outcome) = stored_outcome(connection, stream, command_id, first_version).map_err(query_error)? else {
         return Ok(None);
     };
     let events = match &outcome {

@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, params, para
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Append, JournalError, Outcome, Position, RecordedOutcome, Settle, sqlite::outcome_of};
-use crate::command::CommandId;
+use crate::{command::CommandId, seen::SEEN_COMMANDS_MAX};
 
 /// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
 const BATCH_REQUESTS_MAX: usize = 4_096;
@@ -31,8 +31,17 @@ const IDLE_CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 pub(super) enum Request {
     Append(Box<Append>),
     AfterQueued(Settle),
-    Outcome { stream: Arc<str>, command_id: CommandId, reply: oneshot::Sender<RecordedOutcome> },
-    StorePosition { subscription: Arc<str>, position: Position, settle: Settle },
+    Outcome {
+        stream: Arc<str>,
+        command_id: CommandId,
+        first_version: Option<u64>,
+        reply: oneshot::Sender<RecordedOutcome>,
+    },
+    StorePosition {
+        subscription: Arc<str>,
+        position: Position,
+        settle: Settle,
+    },
     Close,
 }
 
@@ -164,8 +173,8 @@ impl Writer {
                 Request::AfterQueued(settle) | Request::StorePosition { settle, .. } => {
                     settled.push(Settled::Other(settle));
                 }
-                Request::Outcome { stream, command_id, reply } => {
-                    let _ = reply.send(outcome_of(&self.connection, &stream, command_id));
+                Request::Outcome { stream, command_id, first_version, reply } => {
+                    let _ = reply.send(outcome_of(&self.connection, &stream, command_id, first_version));
                 }
                 Request::Close => {}
             }
@@ -227,8 +236,13 @@ enum Written {
 
 const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
                             causation_id, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const INSERT_VERSION: &str = "INSERT INTO versions (stream, version, position, command_id) VALUES (?1, ?2, ?3, ?4)";
 const INSERT_COMMAND: &str =
     "INSERT INTO commands (stream, command_id, first_version, event_count, refusal) VALUES (?1, ?2, ?3, ?4, ?5)";
+/// From here on the commands of a stream are found by their ids, those before as well.
+const INDEX_COMMANDS: &str = "INSERT OR IGNORE INTO commands (stream, command_id, first_version, event_count) \
+                              SELECT stream, command_id, min(version), count(*) FROM versions \
+                              WHERE stream = ?1 AND command_id IS NOT NULL GROUP BY command_id";
 const UPSERT_SNAPSHOT: &str = "INSERT INTO snapshots (stream, version, state) VALUES (?1, ?2, ?3) \
                                ON CONFLICT (stream) DO UPDATE SET version = excluded.version, state = excluded.state";
 const UPSERT_POSITION: &str = "INSERT INTO positions (subscription, position) VALUES (?1, ?2) \
@@ -242,7 +256,7 @@ fn write_all(
     let (mut newest, mut rows) = (None, 0);
     // Looked up once for the batch: the cache costs a hash and two moves each time.
     let mut insert_event = connection.prepare_cached(INSERT_EVENT)?;
-    let mut insert_command = connection.prepare_cached(INSERT_COMMAND)?;
+    let mut insert_version = connection.prepare_cached(INSERT_VERSION)?;
     for (request, refusal) in batch.iter().zip(refused) {
         if refusal.is_some() {
             continue;
@@ -251,10 +265,10 @@ fn write_all(
             Request::Append(append) if append.fence.is_raised() => {
                 *refusal = Some(JournalError::Conflict("an earlier write of this incarnation failed".to_owned()));
             }
-            Request::Append(append) => match write_append(connection, &mut insert_event, &mut insert_command, append) {
+            Request::Append(append) => match write_append(connection, &mut insert_event, &mut insert_version, append) {
                 Ok(position) => {
                     newest = position.or(newest);
-                    rows += append.events.len() + append.views.len() + 1;
+                    rows += 2 * append.events.len().max(1) + append.views.len();
                 }
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
                     append.fence.raise();
@@ -278,7 +292,7 @@ fn write_all(
 fn write_append(
     connection: &Connection,
     insert_event: &mut Statement<'_>,
-    insert_command: &mut Statement<'_>,
+    insert_version: &mut Statement<'_>,
     append: &Append,
 ) -> rusqlite::Result<Option<Position>> {
     let mut newest = None;
@@ -295,15 +309,11 @@ fn write_append(
             append.causation_id.as_deref(),
             append.actor.as_deref(),
         ];
-        newest = Some(insert_event.insert(row)?.unsigned_abs());
+        let position = insert_event.insert(row)?;
+        insert_version.execute(params![stream, version.cast_signed(), position, append.command_id.as_bytes()])?;
+        newest = Some(position.unsigned_abs());
     }
-    insert_command.execute(params![
-        stream,
-        append.command_id.as_bytes(),
-        append.first_version.cast_signed(),
-        append.events.len() as i64,
-        append.refusal,
-    ])?;
+    index_command(connection, append)?;
     for view in &append.views {
         connection.prepare_cached(view.sql)?.execute(params_from_iter(&view.params))?;
     }
@@ -313,11 +323,62 @@ fn write_append(
     Ok(newest)
 }
 
+/// How many versions, from `first_version` on, this command has made.
+fn versions_made(
+    connection: &Connection,
+    stream: &str,
+    first_version: u64,
+    command_id: CommandId,
+) -> rusqlite::Result<u64> {
+    let mut statement = connection
+        .prepare_cached("SELECT command_id FROM versions WHERE stream = ?1 AND version >= ?2 ORDER BY version")?;
+    let mut rows = statement.query(params![stream, first_version.cast_signed()])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()?
+        && row.get_ref(0)?.as_blob_or_null()? == Some(command_id.as_bytes().as_slice())
+    {
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Makes a command findable by its id, where no entity's memory is bound to hold it.
+fn index_command(connection: &Connection, append: &Append) -> rusqlite::Result<()> {
+    let stream = &*append.stream;
+    let before = append.first_version.saturating_sub(1);
+    let in_memory = SEEN_COMMANDS_MAX as u64;
+    if !append.events.is_empty() {
+        let newest = before + append.events.len() as u64;
+        if newest <= in_memory {
+            return Ok(());
+        }
+        if before <= in_memory {
+            connection.prepare_cached(INDEX_COMMANDS)?.execute([stream])?;
+            return Ok(());
+        }
+    }
+    connection.prepare_cached(INSERT_COMMAND)?.execute(params![
+        stream,
+        append.command_id.as_bytes(),
+        append.first_version.cast_signed(),
+        append.events.len() as i64,
+        append.refusal,
+    ])?;
+    Ok(())
+}
+
 pub(super) fn stored_outcome(
     connection: &Connection,
     stream: &str,
     command_id: CommandId,
+    first_version: Option<u64>,
 ) -> rusqlite::Result<Option<Outcome>> {
+    if let Some(first_version) = first_version {
+        let count = versions_made(connection, stream, first_version, command_id)?;
+        if count > 0 {
+            return Ok(Some(Outcome::Accepted { first_version, count }));
+        }
+    }
     connection
         .prepare_cached(
             "SELECT first_version, event_count, refusal FROM commands WHERE stream = ?1 AND command_id = ?2",
