@@ -6,6 +6,7 @@
 //! Entities, relays and read models talk to it; when it cannot write it stops acknowledging and dies, and its tree is
 //! started again on what is on disk. It does not interpret payloads.
 
+mod checkpointer;
 pub mod keeper;
 mod schema;
 pub mod sqlite;

@@ -4,7 +4,7 @@
 //! and hands the replies back to the async runtime: while it waits for the disk, the next batch queues by itself. That is
 //! group commit; the load sets the size of the batch and nothing needs tuning.
 //!
-//! WAL with `synchronous=FULL`, asserted at the start: a commit survives power loss. The writer also checkpoints. An
+//! WAL with `synchronous=FULL`, asserted at the start: a commit survives power loss. A thread of its own checkpoints. An
 //! exclusive lock on the directory keeps a second process out. When the disk fails, the writer fails everything that is
 //! queued, closes and never tries again: what an fsync error leaves behind is unknown (Rebello et al., USENIX ATC 2020).
 
@@ -27,7 +27,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Append, Journal, JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, Settle,
-    SqlValue, schema,
+    SqlValue,
+    checkpointer::Checkpointer,
+    schema,
     writer::{Request, Settled, Writer, stored_outcome},
 };
 use crate::{
@@ -148,7 +150,17 @@ impl SqliteJournal {
             spawn_reader(reader, jobs.clone()).map_err(unwritable)?;
         }
         tokio::spawn(settle_in_order(to_settle));
-        let writer = Writer::new(connection, inbox, settled, committed_sender, closed_sender, Arc::clone(&is_open));
+        let checkpointer = open_checkpointer(&file).map_err(database)?;
+        let checkpointer = Checkpointer::start(checkpointer).map_err(unwritable)?;
+        let writer = Writer::new(
+            connection,
+            checkpointer,
+            inbox,
+            settled,
+            committed_sender,
+            closed_sender,
+            Arc::clone(&is_open),
+        );
         thread::Builder::new()
             .name("journal-writer".to_owned())
             .spawn(move || {
@@ -351,6 +363,12 @@ fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
     reader.busy_timeout(Duration::from_secs(1))?;
     reader.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(reader)
+}
+
+fn open_checkpointer(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(file)?;
+    connection.execute_batch("PRAGMA synchronous = FULL;")?;
+    Ok(connection)
 }
 
 fn spawn_reader(connection: Connection, jobs: Receiver<ReadJob>) -> io::Result<thread::JoinHandle<()>> {

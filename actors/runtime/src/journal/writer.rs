@@ -1,7 +1,7 @@
 //! The writer thread: group commit.
 //!
 //! It owns the connection that writes. One turn: wait for a request, take what else has queued, write all of it in one
-//! transaction, commit, hand the outcomes to the runtime. What fails on its own rules (a version taken, a fence raised)
+//! transaction, commit, hand the outcomes to the runtime. The checkpointer keeps the log short beside it. What fails on its own rules (a version taken, a fence raised)
 //! fails alone: the transaction is rolled back and done again without it. What fails on the disk fails everything, for
 //! good.
 
@@ -17,13 +17,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, params, params_from_iter};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Append, JournalError, Outcome, Position, RecordedOutcome, Settle, sqlite::outcome_of};
+use super::{
+    Append, JournalError, Outcome, Position, RecordedOutcome, Settle,
+    checkpointer::{Checkpointer, checkpoint},
+    sqlite::outcome_of,
+};
 use crate::{command::CommandId, seen::SEEN_COMMANDS_MAX};
 
 /// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
 const BATCH_REQUESTS_MAX: usize = 4_096;
-/// Rows written between two checkpoints: some 48 MiB of log at 0.2 pages a row, as measured in full batches. A page that
-/// many batches change is written back once: with 20,000 rows a checkpoint took a fifth of the writer's time.
+/// Rows written before a checkpoint begins: some 10 to 30 MiB of log, as measured, and on top of it what is appended while the
+/// checkpointer works. A page that many batches change is written back once: smaller steps write more.
 const CHECKPOINT_ROWS: usize = 60_000;
 /// How long the writer idles before it tidies the log.
 const IDLE_CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
@@ -81,6 +85,7 @@ impl Settled {
 
 pub(super) struct Writer {
     connection: Connection,
+    checkpointer: Checkpointer,
     inbox: Receiver<Request>,
     settled: mpsc::UnboundedSender<Vec<Settled>>,
     committed: watch::Sender<Position>,
@@ -92,13 +97,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        checkpointer: Checkpointer,
         inbox: Receiver<Request>,
         settled: mpsc::UnboundedSender<Vec<Settled>>,
         committed: watch::Sender<Position>,
         closed: watch::Sender<Option<JournalError>>,
         is_open: Arc<AtomicBool>,
     ) -> Self {
-        Self { connection, inbox, settled, committed, closed, is_open, rows_since_checkpoint: 0 }
+        Self { connection, checkpointer, inbox, settled, committed, closed, is_open, rows_since_checkpoint: 0 }
     }
 
     /// Serves until it is told to close, everybody is gone, or the disk fails.
@@ -108,7 +114,7 @@ impl Writer {
             match self.next_batch(&mut batch) {
                 Turn::Work => {}
                 Turn::Idle => {
-                    self.checkpoint("PASSIVE");
+                    self.checkpoint_when_due();
                     continue;
                 }
                 Turn::End => break JournalError::Closed,
@@ -122,17 +128,18 @@ impl Writer {
                 break JournalError::Closed;
             }
             if self.rows_since_checkpoint >= CHECKPOINT_ROWS {
-                self.checkpoint("PASSIVE");
+                self.checkpoint_when_due();
             }
         };
         self.is_open.store(false, Ordering::Release);
-        if end == JournalError::Closed {
-            self.checkpoint("TRUNCATE");
-        }
         while let Ok(request) = self.inbox.try_recv() {
             request.refuse(&end);
         }
-        let Self { connection, closed, .. } = self;
+        let Self { connection, checkpointer, closed, .. } = self;
+        checkpointer.stop();
+        if end == JournalError::Closed {
+            checkpoint(&connection, "TRUNCATE");
+        }
         drop(connection);
         closed.send_replace(Some(end));
     }
@@ -210,11 +217,13 @@ impl Writer {
         }
     }
 
-    fn checkpoint(&mut self, mode: &str) {
-        self.rows_since_checkpoint = 0;
-        let outcome = self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
-        if let Err(error) = outcome {
-            tracing::warn!(%error, "the journal's log could not be checkpointed now; it is tried again later");
+    /// Has the log checkpointed, and does the rest that was appended meanwhile, so that the log starts over.
+    fn checkpoint_when_due(&mut self) {
+        if self.checkpointer.has_finished() {
+            checkpoint(&self.connection, "PASSIVE");
+            self.rows_since_checkpoint = 0;
+        } else {
+            self.checkpointer.begin();
         }
     }
 }
