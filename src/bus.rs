@@ -1,23 +1,58 @@
-//! Which service hears which.
+//! Which service hears which, over which bus.
 //!
-//! | subscriber | reads the journal of | topics |
+//! | subscriber | hears | of |
 //! |---|---|---|
-//! | product | order, product | `inventory-commands` |
-//! | order | product, payment | `inventory-events`, `payment-events` |
-//! | payment | order, payment | `payment-commands` |
+//! | product | `inventory-commands` | order, product |
+//! | order | `inventory-events`, `payment-events` | product, payment |
+//! | payment | `payment-commands` | order, payment |
+//!
+//! One engine gives messages to the services, in order per key, whichever bus brings them. [`embedded`]: the services read
+//! each other's journals. [`kafka`]: each service's relay writes what its journal says to the topics, and each service
+//! reads its topics as a consumer group. What can never be taken in goes to the dead letters of its topic.
+//!
+//! # Layout
+//!
+//! - [`embedded`], [`kafka`]: the two buses; [`watch`]: how they are, for operators
 
-use std::sync::Arc;
+pub mod embedded;
+pub mod kafka;
+pub mod watch;
 
-use bridge::embedded::{HandleError, Handler, Outbox, Subscription, SubscriptionArguments, SubscriptionCounters};
-use contracts::{Envelope, InboxError, Service, Topic};
-use futures::{FutureExt, future::BoxFuture};
-use ractor::Actor;
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
+
+use bridge::{
+    engine::{
+        CodecError, ExponentialBackoff, Json, Outcome, RetryPolicy, Subscription,
+        codec::Codec,
+        handler::{self, Concurrent},
+    },
+    record::{OutgoingRecord, Record},
+    relay::CloudEvent,
+};
+use contracts::{Envelope, InboxError, Message, Service, Topic};
+use futures::future::BoxFuture;
 use runtime::{
     Journal, JournalError, Recorded,
-    supervision::{ChildSpec, Restart},
+    supervision::{ChildSpec, StartError},
 };
+use serde::Deserialize;
 
 use crate::house::House;
+
+/// Messages of one service that are taken in at once; each is a command and waits for its commit.
+const TAKEN_IN_AT_ONCE: usize = 512;
+/// What a service cannot do now is given again soon: somebody waits for the answer.
+const RETRY: RetryPolicy = RetryPolicy {
+    attempts_max: 10,
+    backoff: ExponentialBackoff { first: Duration::from_millis(20), max: Duration::from_secs(2) },
+    jitter: 0.5,
+    exhausted: bridge::engine::Exhausted::DeadLetter,
+};
+/// A record at the frontier for longer is worth an operator's look.
+const STALL_AFTER: Duration = Duration::from_secs(15);
+
+/// Takes a message into a service.
+pub type Inbox = Arc<dyn Fn(Arc<Envelope>) -> BoxFuture<'static, Result<(), InboxError>> + Send + Sync>;
 
 /// Whose journals a service reads, and which topics it takes.
 pub fn heard_by(subscriber: Service) -> (&'static [Service], &'static [Topic]) {
@@ -26,6 +61,43 @@ pub fn heard_by(subscriber: Service) -> (&'static [Service], &'static [Topic]) {
         Service::Order => (&[Service::Product, Service::Payment], &[Topic::InventoryEvents, Topic::PaymentEvents]),
         Service::Payment => (&[Service::Order, Service::Payment], &[Topic::PaymentCommands]),
         Service::User => (&[], &[]),
+    }
+}
+
+/// The children of a service's tree that carry its messages.
+///
+/// # Errors
+/// When the bridge cannot be built, which its settings here do not allow for.
+pub fn children(
+    house: &Arc<House>,
+    service: Service,
+    home: &Arc<dyn Journal>,
+    inbox: Inbox,
+) -> Result<Vec<ChildSpec>, StartError> {
+    let (bridge, mut children) = match &house.kafka {
+        None => (embedded::bridge(house, service, home, &inbox)?, Vec::new()),
+        Some(bus) => {
+            let member = member_of(&house.settings.data_dir.join(service.name())).map_err(StartError::new)?;
+            (bus.bridge(service, &member, &inbox)?, bus.children(service, home))
+        }
+    };
+    children.extend(bridge.children());
+    house.bridge(service).set(bridge);
+    Ok(children)
+}
+
+/// The name of a service's member of its consumer group: kept in its directory, which no other process has at a time.
+fn member_of(directory: &Path) -> io::Result<String> {
+    let file = directory.join("member-id");
+    match fs::read_to_string(&file) {
+        Ok(member) if !member.trim().is_empty() => Ok(member.trim().to_owned()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        // Lost with a power cut, it is another one: the group then waits for the former session, that is all.
+        _ => {
+            let member = contracts::RequestId::generate().as_str().trim_start_matches("req_").to_owned();
+            fs::write(&file, &member)?;
+            Ok(member)
+        }
     }
 }
 
@@ -39,48 +111,70 @@ fn messages_of(source: Service, recorded: &Recorded) -> Result<Vec<Envelope>, Jo
     }
 }
 
-/// The subscriptions of a service as children of its tree. `inbox` takes a message in.
-pub fn subscriptions<F>(house: &House, subscriber: Service, home: &Arc<dyn Journal>, inbox: F) -> Vec<ChildSpec>
-where
-    F: Fn(Arc<Envelope>) -> BoxFuture<'static, Result<(), InboxError>> + Send + Sync + 'static,
-{
-    let (sources, topics) = heard_by(subscriber);
-    let inbox = Arc::new(inbox);
-    let handler: Handler<Arc<Envelope>> = Arc::new(move |envelope| {
-        let taken_in = inbox(envelope);
-        async move {
-            taken_in.await.map_err(|error| match error {
-                InboxError::NotNow(reason) => HandleError::NotNow(reason),
-                InboxError::Poison(reason) => HandleError::Poison(reason),
-            })
-        }
-        .boxed()
-    });
-    let subscription = |source: &Service| {
-        let arguments = SubscriptionArguments {
-            name: format!("{subscriber}<{source}").into(),
-            source: house.journal(*source).clone(),
-            home: Arc::clone(home),
-            outbox: outbox_of(*source, topics),
-            handler: Arc::clone(&handler),
-            counters: Arc::new(SubscriptionCounters::default()),
-        };
-        ChildSpec::new(format!("hears-{source}"), Restart::Permanent, move |supervisor| {
-            let arguments = arguments.clone();
-            async move {
-                let (child, _) =
-                    Subscription::spawn_linked(None, Subscription::default(), arguments, supervisor).await?;
-                Ok(child.get_cell())
-            }
-        })
+/// A message as a record: the envelope's fields as CloudEvents headers, the whole of it as JSON.
+fn record_of(envelope: &Envelope, topic: Arc<str>) -> Result<OutgoingRecord, JournalError> {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(rename = "type")]
+        name: &'a str,
+        time: &'a str,
+    }
+    let corrupt = |error: &dyn std::fmt::Display| JournalError::Corrupt(format!("{}: {error}", envelope.id));
+    let body = Json.encode(envelope).map_err(|error| corrupt(&error))?;
+    // What the JSON says is what the headers say.
+    let Typed { name, time } = serde_json::from_slice(&body).map_err(|error| corrupt(&error))?;
+    let event = CloudEvent {
+        id: envelope.id.as_str(),
+        event_type: name,
+        source: envelope.source.name(),
+        subject: &envelope.subject,
+        time,
+        traceparent: None,
     };
-    sources.iter().map(subscription).collect()
+    let headers = event.headers();
+    let key = Some(envelope.subject.clone().into());
+    let timestamp_ms = Some(envelope.time.as_millis());
+    Ok(OutgoingRecord { topic, partition: None, key, value: Some(body), timestamp_ms, headers })
 }
 
-fn outbox_of(source: Service, topics: &'static [Topic]) -> Outbox<Arc<Envelope>> {
-    Arc::new(move |recorded| {
-        let wanted =
-            messages_of(source, recorded)?.into_iter().filter(|message| topics.contains(&message.message.topic()));
-        Ok(wanted.map(|envelope| (envelope.subject.clone(), Arc::new(envelope))).collect())
+fn subscription(
+    name: impl Into<Arc<str>>,
+    group: impl Into<Arc<str>>,
+    topics: bridge::engine::Topics,
+    open: bridge::engine::OpenSource,
+    inbox: &Inbox,
+) -> Subscription {
+    Subscription::new(name, group, topics, open, handler_of(Arc::clone(inbox))).retry(RETRY).stall_after(STALL_AFTER)
+}
+
+fn handler_of(inbox: Inbox) -> Concurrent {
+    handler::each(TAKEN_IN_AT_ONCE, move |record| {
+        let inbox = Arc::clone(&inbox);
+        async move {
+            let envelope = match read(&record) {
+                Ok(Some(envelope)) => envelope,
+                Ok(None) => return Outcome::Skip,
+                Err(error) => return Outcome::undecodable(error.to_string()),
+            };
+            match inbox(Arc::new(envelope)).await {
+                Ok(()) => Outcome::Done,
+                Err(InboxError::NotNow(reason)) => Outcome::not_now(reason),
+                Err(InboxError::Poison(reason)) => Outcome::dead_letter(reason),
+            }
+        }
+    })
+}
+
+/// The envelope of a record; nothing where its type is not of this build.
+fn read(record: &Record) -> Result<Option<Envelope>, CodecError> {
+    #[derive(Deserialize)]
+    struct Typed {
+        #[serde(rename = "type")]
+        name: String,
+    }
+    let envelope: Result<Envelope, CodecError> = Json.decode(record.value.as_ref());
+    envelope.map(Some).or_else(|error| {
+        let typed: Result<Typed, _> = serde_json::from_slice(record.value.as_deref().unwrap_or_default());
+        if typed.is_ok_and(|typed| !Message::TYPES.contains(&typed.name.as_str())) { Ok(None) } else { Err(error) }
     })
 }

@@ -10,6 +10,10 @@ use http_edge::rate_limit::Profile;
 #[derive(Debug, Parser)]
 #[command(version, about = "A commerce back end in one binary.", after_help = settings_help())]
 pub struct Arguments {
+    /// Run one role in this process instead of all: gateway, payment, product, user or order. It needs Kafka
+    #[arg(long, value_name = "NAME")]
+    pub role: Option<String>,
+
     /// Fill the shop with a small catalogue and the test user test@example.com / testPassword123
     #[arg(long)]
     pub demo: bool,
@@ -22,6 +26,51 @@ pub struct SettingError {
     name: &'static str,
     value: String,
     reason: String,
+}
+
+/// What a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The whole shop.
+    All,
+    /// The gateway alone; the services are other processes.
+    Gateway,
+    /// One service alone.
+    Service(Service),
+}
+
+impl Role {
+    /// The roles that can be named, and the settings of their ports where one process has all of them.
+    const NAMED: [(&str, Self, &str); 5] = [
+        ("gateway", Self::Gateway, "PORT"),
+        ("payment", Self::Service(Service::Payment), "PAYMENT_PORT"),
+        ("product", Self::Service(Service::Product), "PRODUCT_PORT"),
+        ("user", Self::Service(Service::User), "USER_PORT"),
+        ("order", Self::Service(Service::Order), "ORDER_PORT"),
+    ];
+
+    /// Whether it runs the gateway.
+    pub fn has_gateway(self) -> bool {
+        matches!(self, Self::All | Self::Gateway)
+    }
+
+    /// The services that it runs.
+    pub fn services(self) -> Vec<Service> {
+        match self {
+            Self::All => Service::ALL.to_vec(),
+            Self::Gateway => Vec::new(),
+            Self::Service(service) => vec![service],
+        }
+    }
+
+    /// What it calls itself among the processes of a house.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "microcommerce",
+            Self::Gateway => "api-gateway",
+            Self::Service(service) => service.name(),
+        }
+    }
 }
 
 /// A port and the setting that moves it.
@@ -38,14 +87,22 @@ pub struct PortSetting {
 pub struct Settings {
     /// The address that it listens on.
     pub host: IpAddr,
-    /// The gateway's port.
-    pub gateway: PortSetting,
-    /// The services' ports.
+    /// What this process runs.
+    pub role: Role,
+    /// The gateway's port, where it runs here.
+    pub gateway: Option<PortSetting>,
+    /// The ports of the services that run here.
     pub services: Vec<(Service, PortSetting)>,
+    /// The host under which the other processes of the house reach this one.
+    pub advertised_host: String,
+    /// The house's secret, where it is not kept in the data directory.
+    pub secret_key: Option<String>,
     /// Where everything durable is.
     pub data_dir: PathBuf,
     /// Where Kafka is, if it is used.
     pub kafka_broker: Option<String>,
+    /// Before the names of all topics and groups, for several shops on one cluster.
+    pub topic_prefix: String,
     /// The administrator's e-mail address, if it is set.
     pub admin_email: Option<String>,
     /// The administrator's first password, if it is set.
@@ -58,16 +115,24 @@ pub struct Settings {
     pub is_demo: bool,
 }
 
+/// Longest prefix of topics: Kafka allows 249 characters in all.
+const TOPIC_PREFIX_LEN_MAX: usize = 100;
+/// Shortest secret that is taken: what can be guessed is none.
+const SECRET_KEY_LEN_MIN: usize = 32;
+
 /// Every setting: its name, its default, its meaning.
-const SETTINGS: [(&str, &str, &str); 13] = [
-    ("PORT", "8080", "the gateway's port"),
+const SETTINGS: [(&str, &str, &str); 16] = [
+    ("PORT", "8080", "the gateway's port; with --role that role's own, which is the default below"),
     ("PAYMENT_PORT", "8081", "the payment service's port"),
     ("PRODUCT_PORT", "8082", "the product service's port"),
     ("USER_PORT", "8083", "the user service's port"),
     ("ORDER_PORT", "8084", "the order service's port"),
     ("HOST", "127.0.0.1", "the address to listen on; 0.0.0.0 for all"),
+    ("ADVERTISED_HOST", "", "where the roles of other machines reach this one; HOST if unset"),
     ("DATA_DIR", "data", "the directory of everything durable"),
     ("KAFKA_BROKER", "", "host:port of Kafka; without it the bus is embedded"),
+    ("KAFKA_TOPIC_PREFIX", "", "before the names of all topics and groups, for several shops on one cluster"),
+    ("SECRET_KEY", "", "the house's secret, 32 characters or more; kept in DATA_DIR/secret.key if unset"),
     ("ADMIN_EMAIL", "", "the administrator's e-mail address"),
     ("ADMIN_PASSWORD", "", "the administrator's first password; generated and printed once if unset"),
     ("RATE_LIMIT_PROFILE", "default", "default, original or off"),
@@ -108,17 +173,48 @@ impl Settings {
             Ok(port) if port > 0 => Ok(PortSetting { name, port }),
             _ => Err(wrong(name, "a port is a number from 1 to 65535")),
         };
+        let role = match arguments.role.as_deref() {
+            None => Role::All,
+            Some(name) => {
+                let named = Role::NAMED.iter().find(|(known, ..)| *known == name).map(|(_, role, _)| *role);
+                named.ok_or_else(|| SettingError {
+                    name: "--role",
+                    value: name.to_owned(),
+                    reason: "it is gateway, payment, product, user or order".to_owned(),
+                })?
+            }
+        };
+        // A role's own port is PORT; unset, it is the role's port in a process of all roles.
+        let port_of = |of: Role, name: &'static str| {
+            let is_alone = role == of && environment("PORT").is_some_and(|value| !value.is_empty());
+            port(if is_alone { "PORT" } else { name })
+        };
+        let mut gateway = None;
+        let mut services = Vec::new();
+        for (_, of, name) in Role::NAMED {
+            match of {
+                Role::Service(service) if role.services().contains(&service) => {
+                    services.push((service, port_of(of, name)?));
+                }
+                Role::Gateway if role.has_gateway() => gateway = Some(port_of(of, name)?),
+                _ => {}
+            }
+        }
+        let host: IpAddr =
+            value_of("HOST").parse().map_err(|_| wrong("HOST", "an address is written like 127.0.0.1"))?;
         let settings = Self {
-            host: value_of("HOST").parse().map_err(|_| wrong("HOST", "an address is written like 127.0.0.1"))?,
-            gateway: port("PORT")?,
-            services: vec![
-                (Service::Payment, port("PAYMENT_PORT")?),
-                (Service::Product, port("PRODUCT_PORT")?),
-                (Service::User, port("USER_PORT")?),
-                (Service::Order, port("ORDER_PORT")?),
-            ],
+            role,
+            gateway,
+            services,
+            host,
+            advertised_host: optional("ADVERTISED_HOST").unwrap_or_else(|| match host {
+                IpAddr::V6(address) => format!("[{address}]"),
+                IpAddr::V4(address) => address.to_string(),
+            }),
+            secret_key: optional("SECRET_KEY"),
             data_dir: PathBuf::from(value_of("DATA_DIR")),
             kafka_broker: optional("KAFKA_BROKER"),
+            topic_prefix: value_of("KAFKA_TOPIC_PREFIX"),
             admin_email: optional("ADMIN_EMAIL"),
             admin_password: optional("ADMIN_PASSWORD"),
             rate_limits: value_of("RATE_LIMIT_PROFILE")
@@ -137,11 +233,31 @@ impl Settings {
         {
             return Err(wrong("KAFKA_BROKER", "a broker is written as host:port, several with commas"));
         }
+        let is_topic_letter = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        if settings.topic_prefix.len() > TOPIC_PREFIX_LEN_MAX || !settings.topic_prefix.chars().all(is_topic_letter) {
+            return Err(wrong("KAFKA_TOPIC_PREFIX", "it is at most 100 letters, digits, dots, dashes and underscores"));
+        }
+        if role != Role::All && settings.kafka_broker.is_none() {
+            return Err(wrong("KAFKA_BROKER", "a process of one role finds the others through Kafka; say where it is"));
+        }
+        if role != Role::All && host.is_unspecified() && optional("ADVERTISED_HOST").is_none() {
+            return Err(wrong("ADVERTISED_HOST", "with this HOST nobody knows where the others reach this process"));
+        }
+        if settings.secret_key.as_ref().is_some_and(|key| key.len() < SECRET_KEY_LEN_MIN) {
+            let reason = format!("it has at least {SECRET_KEY_LEN_MIN} characters");
+            return Err(SettingError { name: "SECRET_KEY", value: "…".to_owned(), reason });
+        }
         Ok(settings)
     }
 
+    /// Where the other processes of the house reach a service of this one.
+    pub fn address_of(&self, service: Service) -> Option<String> {
+        let (_, setting) = self.services.iter().find(|(here, _)| *here == service)?;
+        Some(format!("http://{}:{}", self.advertised_host, setting.port))
+    }
+
     fn refuse_shared_ports(&self) -> Result<(), SettingError> {
-        let mut seen = vec![self.gateway];
+        let mut seen: Vec<PortSetting> = self.gateway.into_iter().collect();
         for (_, setting) in &self.services {
             if let Some(other) = seen.iter().find(|other| other.port == setting.port) {
                 let reason = format!("{} is on the same port; every role needs one of its own", other.name);
@@ -154,9 +270,13 @@ impl Settings {
 
     /// What is said when the shop is open.
     pub fn greeting(&self) -> String {
-        let Self { host, gateway: PortSetting { port, .. }, .. } = self;
         let bus = self.kafka_broker.as_deref().map_or("embedded bus".to_owned(), |broker| format!("Kafka at {broker}"));
-        let mut text = format!("The shop is open: http://{host}:{port}  (data in {}, {bus})", self.data_dir.display());
+        let (host, place) = (self.host, format!("(data in {}, {bus})", self.data_dir.display()));
+        let Some(PortSetting { port, .. }) = self.gateway else {
+            let port = self.services.first().map_or(0, |(_, setting)| setting.port);
+            return format!("{} answers on http://{host}:{port}  {place}\nCtrl-C ends it.", self.role.name());
+        };
+        let mut text = format!("The shop is open: http://{host}:{port}  {place}");
         if self.is_demo {
             let _ = write!(
                 text,
@@ -179,14 +299,19 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Settings, String> {
+        read_as(None, pairs)
+    }
+
+    fn read_as(role: Option<&str>, pairs: &[(&str, &str)]) -> Result<Settings, String> {
         let find = |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Settings::read(&Arguments { demo: false }, find).map_err(|error| error.to_string())
+        Settings::read(&Arguments { demo: false, role: role.map(str::to_owned) }, find)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_defaults_are_a_working_shop() {
         let settings = read(&[]).unwrap();
-        assert_eq!(settings.gateway.port, 8080);
+        assert_eq!(settings.gateway.unwrap().port, 8080);
         assert_eq!(settings.services.iter().map(|(_, port)| port.port).collect::<Vec<_>>(), [8081, 8082, 8083, 8084]);
         assert!(settings.kafka_broker.is_none() && !settings.has_chaos);
     }
@@ -205,6 +330,30 @@ mod tests {
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.contains(name) && error.contains(value) && error.lines().count() == 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_role_listens_on_its_own_port_and_needs_kafka() {
+        let broker = ("KAFKA_BROKER", "localhost:9092");
+        let order = read_as(Some("order"), &[broker]).unwrap();
+        assert!(order.gateway.is_none());
+        assert_eq!(
+            order.services.iter().map(|(service, port)| (*service, port.port)).collect::<Vec<_>>(),
+            [(Service::Order, 8084)]
+        );
+        assert_eq!(order.address_of(Service::Order).as_deref(), Some("http://127.0.0.1:8084"));
+        let moved = read_as(Some("order"), &[broker, ("PORT", "9000"), ("ADVERTISED_HOST", "orders")]).unwrap();
+        assert_eq!(moved.address_of(Service::Order).as_deref(), Some("http://orders:9000"));
+        assert_eq!(read_as(Some("gateway"), &[broker, ("PORT", "9000")]).unwrap().gateway.unwrap().port, 9000);
+        for (role, pairs) in [
+            ("order", &[][..]),
+            ("cook", &[broker][..]),
+            ("order", &[broker, ("HOST", "0.0.0.0")][..]),
+            ("order", &[broker, ("SECRET_KEY", "short")][..]),
+        ] {
+            let error = read_as(Some(role), pairs).unwrap_err();
+            assert_eq!(error.lines().count(), 1, "{error}");
         }
     }
 }

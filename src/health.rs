@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bridge::health::{HealthReader, HealthReport};
 use contracts::Service;
-use http_edge::shop::{self, HealthSource};
+use http_edge::{
+    peers::AddressBook,
+    shop::{self, HealthSource},
+};
 
 use crate::house::House;
 
@@ -27,7 +30,9 @@ impl HealthSource for Directory {
         let (mut entries, mut responding_services) = (Vec::with_capacity(services.len()), 0);
         for service in services {
             // A tree of this process that has fallen is known at once; its last pong may still be fresh.
-            let has_fallen = Service::named(&service.service).is_some_and(|known| !self.house.stands(known));
+            let is_here = |service: &Service| self.house.settings.role.services().contains(service);
+            let here = Service::named(&service.service).filter(is_here);
+            let has_fallen = here.is_some_and(|here| !self.house.stands(here));
             let responds = service.responding && !has_fallen;
             responding_services += usize::from(responds);
             entries.push(shop::ServiceHealth {
@@ -40,5 +45,18 @@ impl HealthSource for Directory {
             });
         }
         Ok(shop::HealthReport { services: entries, total_services, responding_services })
+    }
+}
+
+/// The pongs as an address book: where a service of another process answered last.
+pub struct Pongs(pub HealthReader);
+
+impl AddressBook for Pongs {
+    fn address(&self, service: Service) -> Option<String> {
+        self.0.last_heard(service.name())?.details.address
+    }
+
+    fn is_well(&self, service: Service) -> bool {
+        self.0.last_heard(service.name()).is_some_and(|heard| heard.is_healthy())
     }
 }

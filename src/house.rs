@@ -1,13 +1,15 @@
 //! The house: the places where the present incarnations of the services are found, and what outlives them.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use anyhow::Context;
+use anyhow::anyhow;
 use bridge::health::{HealthBoard, HealthTransport, InProcessHealth, KafkaHealth, KafkaHealthConfig};
+use bridge::{embedded::dead_letters::JournalDeadLetters, engine::Bridge, kafka::KafkaClientSettings};
 use contracts::Service;
 use http_edge::{
     auth::Verifier,
-    rate_limit::RateLimiter,
+    peers::{HouseKey, Peers},
+    rate_limit::{Profile, RateLimiter},
     shop::{Chaos, Shop},
 };
 use order_service::OrderService;
@@ -17,21 +19,34 @@ use ractor::ActorRef;
 use runtime::{Current, Journal, Roster, supervision::SupervisorMessage};
 use user_service::UserService;
 
-use crate::{chaos::Drills, config::Settings, health::Directory, secret::Secret};
+use crate::{
+    bus::{kafka::KafkaBus, watch::Watch},
+    chaos::Drills,
+    config::{Role, Settings},
+    health::{Directory, Pongs},
+    secret::Secret,
+};
 
 /// The places; see the module's text.
 pub struct House {
-    pub data_dir: PathBuf,
     pub users: Current<UserService>,
     pub products: Current<ProductService>,
     pub orders: Current<OrderService>,
     pub payments: Current<PaymentService>,
     /// The journals, for those who read another service's.
     journals: [Current<Arc<dyn Journal>>; 4],
-    /// The public half of the key that signs access tokens.
-    pub public_key: Current<[u8; 32]>,
-    /// The secret of the data directory, read under the payment service's lock.
-    pub secret: Current<Secret>,
+    /// Who verifies access tokens. The user service gives it its public key, or is asked for it where it is elsewhere.
+    pub verifier: Arc<Verifier>,
+    /// What the processes of this house know and nobody else.
+    pub secret: Secret,
+    /// What this process runs, and where.
+    pub settings: Settings,
+    /// What the services hear, for those who look.
+    bridges: [Current<Bridge>; 4],
+    /// The dead letters of the embedded bus.
+    dead_letters: [Current<Arc<JournalDeadLetters>>; 4],
+    /// The bus over Kafka, where it is used.
+    pub kafka: Option<Arc<KafkaBus>>,
     pub roster: Roster,
     pub health: Arc<dyn HealthTransport>,
     pub board: HealthBoard,
@@ -43,23 +58,39 @@ impl House {
     /// An empty house.
     ///
     /// # Errors
-    /// When the Kafka client refuses its settings.
+    /// When the Kafka client refuses its settings, or the secret cannot be read or made.
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
         let health: Arc<dyn HealthTransport> = match &settings.kafka_broker {
-            Some(broker) => {
-                KafkaHealth::start(KafkaHealthConfig { broker: broker.clone(), client_id: "microcommerce".to_owned() })?
-            }
+            Some(broker) => KafkaHealth::start(KafkaHealthConfig {
+                broker: broker.clone(),
+                client_id: settings.role.name().to_owned(),
+                topic_prefix: settings.topic_prefix.clone(),
+            })?,
             None => Arc::new(InProcessHealth::new()),
         };
+        let secret = match &settings.secret_key {
+            Some(text) => Secret::given(text),
+            None => {
+                let file = settings.data_dir.join("secret.key");
+                Secret::load_or_create(&file).map_err(|error| anyhow!("{}: {error}", file.display()))?
+            }
+        };
+        let kafka = match KafkaClientSettings::from_env(settings.role.name())? {
+            Some(client) => Some(KafkaBus::new(client, &settings.topic_prefix)?),
+            None => None,
+        };
         Ok(Self {
-            data_dir: settings.data_dir.clone(),
+            kafka,
+            bridges: std::array::from_fn(|_| Current::empty()),
+            dead_letters: std::array::from_fn(|_| Current::empty()),
             users: Current::empty(),
             products: Current::empty(),
             orders: Current::empty(),
             payments: Current::empty(),
             journals: std::array::from_fn(|_| Current::empty()),
-            public_key: Current::empty(),
-            secret: Current::empty(),
+            verifier: Arc::new(Verifier::without_key()),
+            secret,
+            settings: settings.clone(),
             roster: Roster::new(),
             board: HealthBoard::new(Arc::clone(&health), Service::ALL.map(Service::name)),
             health,
@@ -70,12 +101,17 @@ impl House {
 
     /// The place of a service's journal.
     pub fn journal(&self, service: Service) -> &Current<Arc<dyn Journal>> {
-        match service {
-            Service::Payment => &self.journals[0],
-            Service::Product => &self.journals[1],
-            Service::User => &self.journals[2],
-            Service::Order => &self.journals[3],
-        }
+        &self.journals[place(service)]
+    }
+
+    /// The place of what a service hears.
+    pub fn bridge(&self, service: Service) -> &Current<Bridge> {
+        &self.bridges[place(service)]
+    }
+
+    /// The place of a service's dead letters on the embedded bus.
+    pub fn dead_letters(&self, service: Service) -> &Current<Arc<JournalDeadLetters>> {
+        &self.dead_letters[place(service)]
     }
 
     /// True while a service stands.
@@ -89,31 +125,41 @@ impl House {
     }
 
     /// What the HTTP edge works with, once the tree stands.
-    ///
-    /// # Errors
-    /// When a service fell before the shop was open.
-    pub fn shop(
-        self: &Arc<Self>,
-        settings: &Settings,
-        root: &ActorRef<SupervisorMessage>,
-    ) -> anyhow::Result<Arc<Shop>> {
-        let public_key = self.public_key.get().context("the user service")?;
-        let secret = self.secret.get().context("the payment service")?;
+    pub fn shop(self: &Arc<Self>, root: &ActorRef<SupervisorMessage>) -> Arc<Shop> {
+        let settings = &self.settings;
         let drills: Arc<dyn Chaos> = Arc::new(Drills::new(Arc::clone(self), root.clone()));
-        Ok(Arc::new(Shop {
+        let is_apart = settings.role != Role::All;
+        let house_key = HouseKey::new(&self.secret.key("house"));
+        // The gateway of a house counts and limits for all of its processes.
+        let rate_limits = if settings.role.has_gateway() { settings.rate_limits } else { Profile::Off };
+        Arc::new(Shop {
             users: self.users.clone(),
             products: self.products.clone(),
             orders: self.orders.clone(),
             payments: self.payments.clone(),
+            here: settings.role.services(),
+            peers: is_apart.then(|| Peers::new(Arc::new(Pongs(self.board.reader())), house_key.clone())),
+            house_key: is_apart.then_some(house_key),
             health: Arc::new(Directory::new(Arc::clone(self))),
-            verifier: Arc::new(Verifier::from_public_key(&public_key)),
-            rate_limiter: RateLimiter::new(settings.rate_limits),
+            verifier: Arc::clone(&self.verifier),
+            trust: Default::default(),
+            rate_limiter: RateLimiter::new(rate_limits),
             roster: self.roster.clone(),
+            bus: Arc::new(Watch::new(Arc::clone(self))),
             chaos: settings.has_chaos.then_some(drills),
             process_id: self.process_id.clone(),
-            fingerprint_key: secret.key("requests"),
+            fingerprint_key: self.secret.key("requests"),
             started_at: Instant::now(),
             requests: Default::default(),
-        }))
+        })
+    }
+}
+
+fn place(service: Service) -> usize {
+    match service {
+        Service::Payment => 0,
+        Service::Product => 1,
+        Service::User => 2,
+        Service::Order => 3,
     }
 }

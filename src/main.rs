@@ -7,7 +7,8 @@
 //! - [`service_tree`]: what every service's branch is made of
 //! - [`bus`]: which service hears which
 //! - [`house`]: the places where the services' present incarnations are found
-//! - [`secret`]: the one secret of a data directory
+//! - [`secret`]: the one secret of a house
+//! - [`trust_keeper`]: who asks the user service of another process whose tokens count
 //! - [`ports`]: the listeners, their serving and their end
 //! - [`people`]: the administrator, and the demo's buyer
 //! - [`demo`]: the demo's catalogue
@@ -23,6 +24,7 @@ mod ports;
 mod secret;
 mod service_tree;
 mod tree;
+mod trust_keeper;
 
 use std::{
     io::{IsTerminal, stderr},
@@ -32,6 +34,7 @@ use std::{
 
 use clap::Parser;
 use config::{Arguments, Settings};
+use contracts::Service;
 use house::House;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -75,22 +78,35 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listeners = ports::bind(&settings).await?;
     let house = Arc::new(House::new(&settings)?);
-    let root = tree::start(&settings, &house).await?;
-    let shop = house.shop(&settings, &root)?;
-    people::ensure(&settings, &house).await?;
-    people::recall_revocations(&house, &shop.verifier).await?;
-    if settings.is_demo {
+    let root = tree::start(&house).await?;
+    let shop = house.shop(&root);
+    if settings.role.services().contains(&Service::User) {
+        people::ensure(&settings, &house).await?;
+        people::recall_revocations(&house).await?;
+    }
+    if settings.is_demo && settings.role.services().contains(&Service::Product) {
         demo::stock(&house).await?;
     }
+    let keeper = match shop.peer_for(Service::User) {
+        Some(_) => Some(tree::start_trust_keeper(&house, &shop).await?),
+        None => None,
+    };
     let open = ports::open(listeners, &shop);
     println!("{}", settings.greeting());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let has_fallen = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        _ = root.wait(None) => true,
+    };
     tracing::info!("closing: no new connections; what is accepted is finished");
     open.close().await;
+    if let Some(keeper) = keeper {
+        keeper.stop_and_wait(None, None).await?;
+    }
     // The tree stops in reverse order; each journal settles what it has and closes.
+    if has_fallen {
+        anyhow::bail!("the supervision tree fell; the log says why");
+    }
     root.stop_and_wait(None, None).await?;
     tracing::info!("closed");
     Ok(())

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use contracts::{Timestamp, claims::ACCESS_TOKEN_LIFETIME_SECONDS};
-use http_edge::auth::Verifier;
 use runtime::RequestContext;
 use user_service::{Account, Password, Registration, Role, UserError};
 
@@ -46,10 +45,10 @@ pub async fn ensure(settings: &Settings, house: &Arc<House>) -> anyhow::Result<(
 ///
 /// # Errors
 /// When the user service does not answer.
-pub async fn recall_revocations(house: &House, verifier: &Verifier) -> anyhow::Result<()> {
+pub async fn recall_revocations(house: &House) -> anyhow::Result<()> {
     let a_token_ago = Timestamp::now().as_seconds() - ACCESS_TOKEN_LIFETIME_SECONDS.cast_signed();
     for session in house.users.get()?.sessions_revoked_since(Timestamp::from_seconds(a_token_ago)).await? {
-        verifier.revoke_session(&session);
+        house.verifier.revoke_session(&session);
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::config::{PortSetting, Settings};
 
 /// The listeners, bound and not yet served.
 pub struct Listeners {
-    gateway: TcpListener,
+    gateway: Option<TcpListener>,
     services: Vec<(Service, TcpListener)>,
 }
 
@@ -27,7 +27,7 @@ pub struct Open {
     serving: JoinSet<()>,
 }
 
-/// Binds all ports.
+/// Binds the ports of this process.
 ///
 /// # Errors
 /// The first that cannot be had, in one sentence.
@@ -37,7 +37,10 @@ pub async fn bind(settings: &Settings) -> anyhow::Result<Listeners> {
         let address = SocketAddr::new(host, setting.port);
         server::bind(address, setting.name).await.map_err(|error| anyhow!("{error}"))
     };
-    let gateway = bind_one(&settings.gateway).await?;
+    let gateway = match &settings.gateway {
+        Some(setting) => Some(bind_one(setting).await?),
+        None => None,
+    };
     let mut services = Vec::with_capacity(settings.services.len());
     for (service, setting) in &settings.services {
         services.push((*service, bind_one(setting).await?));
@@ -59,7 +62,9 @@ pub fn open(listeners: Listeners, shop: &Arc<Shop>) -> Open {
             }
         });
     };
-    serve(listeners.gateway, gateway(Arc::clone(shop)));
+    if let Some(listener) = listeners.gateway {
+        serve(listener, gateway(Arc::clone(shop)));
+    }
     for (service, listener) in listeners.services {
         serve(listener, service_port(service, Arc::clone(shop)));
     }

@@ -1,4 +1,5 @@
-//! The one secret of a data directory: 32 random bytes in a file that only its owner reads.
+//! The one secret of a house: 32 random bytes in a file of the data directory that only its owner reads, or a setting where
+//! the house has several directories.
 //!
 //! Keys for different uses are made from it, so that none can be told from another.
 
@@ -10,15 +11,20 @@ use std::{
 };
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 /// The secret.
 #[derive(Clone)]
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// The secret in `file`, which is made if it is missing: written beside, flushed, then put in place. The directory must
-    /// be locked against other processes.
+    /// The secret that a setting gives.
+    pub fn given(text: &str) -> Self {
+        Self(Sha256::digest(text.as_bytes()).into())
+    }
+
+    /// The secret in `file`, which is made if it is missing: written beside, flushed, then put in place. Of several
+    /// processes that make it at once one is first, and the others read what it made.
     ///
     /// # Errors
     /// When the file cannot be read or written, or is not 32 bytes.
@@ -35,11 +41,21 @@ impl Secret {
     fn create(file: &Path) -> io::Result<Self> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
-        let beside = file.with_extension("new");
+        if let Some(directory) = file.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        // A name of its own, for each that makes one at the same time.
+        let beside = file.with_extension(format!("new-{:016x}", getrandom::u64().map_err(io::Error::other)?));
         let mut writing = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         writing.write_all(&secret)?;
         writing.sync_all()?;
-        fs::rename(&beside, file)?;
+        // A link, unlike a rename, does not take the place of what another process has put there.
+        let put_in_place = fs::hard_link(&beside, file);
+        fs::remove_file(&beside)?;
+        match put_in_place {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Self::load_or_create(file),
+            other => other?,
+        }
         if let Some(directory) = file.parent() {
             File::open(directory)?.sync_all()?;
         }
@@ -51,5 +67,30 @@ impl Secret {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         mac.update(use_.as_bytes());
         mac.finalize().into_bytes().into()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_that_start_at_once_have_one_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("data").join("secret.key");
+        let keys: Vec<[u8; 32]> = std::thread::scope(|scope| {
+            let make = || Secret::load_or_create(&file).unwrap().key("use");
+            let makers: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+        assert_eq!(Secret::load_or_create(&file).unwrap().key("use"), keys[0]);
+    }
+
+    #[test]
+    fn keys_for_different_uses_differ() {
+        let secret = Secret::given("a setting of thirty-two characters");
+        assert_ne!(secret.key("one"), secret.key("other"));
     }
 }

@@ -19,7 +19,10 @@ use runtime::{
 };
 use user_service::{TokenIssuer, UserServiceConfig};
 
-use crate::{bus, house::House, secret::Secret};
+use crate::{
+    bus::{self, watch::Watch},
+    house::House,
+};
 
 /// Commands in flight in one service.
 const IN_FLIGHT_MAX: usize = 20_000;
@@ -29,14 +32,14 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// The branch of the user service.
 pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::User.name(), user_service::UserService::VIEWS).await?;
-    let file = house.data_dir.join(Service::User.name()).join("signing-key.pk8");
+    let file = house.settings.data_dir.join(Service::User.name()).join("signing-key.pk8");
     let tokens = blocking(move || TokenIssuer::load_or_create(&file)).await?;
-    house.public_key.set(*tokens.public_key().as_bytes());
+    house.verifier.set_public_key(tokens.public_key().as_bytes());
     let config = UserServiceConfig::default();
     let service =
         user_service::UserService::new(Arc::clone(&journal), &gate(), &house.roster, Arc::new(tokens), config);
     let children = service.children();
-    let hears = bus::subscriptions(&house, Service::User, &journal, ignore);
+    let hears = bus::children(&house, Service::User, &journal, Arc::new(ignore))?;
     Ok(branch(&house, Service::User, journal, children, hears, presence(&house.users, service)))
 }
 
@@ -46,10 +49,15 @@ pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let roster = house.roster.scoped(Service::Product.name());
     let service = product_service::ProductService::new(Arc::clone(&journal), &gate(), roster);
     let inbox = service.clone();
-    let hears = bus::subscriptions(&house, Service::Product, &journal, move |envelope| {
-        let service = inbox.clone();
-        async move { service.inbox(&envelope).await }.boxed()
-    });
+    let hears = bus::children(
+        &house,
+        Service::Product,
+        &journal,
+        Arc::new(move |envelope: Arc<Envelope>| {
+            let service = inbox.clone();
+            async move { service.inbox(&envelope).await }.boxed()
+        }),
+    )?;
     let children = service.children();
     Ok(branch(&house, Service::Product, journal, children, hears, presence(&house.products, service)))
 }
@@ -59,10 +67,15 @@ pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::Order.name(), order_service::VIEWS).await?;
     let service = order_service::OrderService::new(Arc::clone(&journal), &gate(), &house.roster);
     let inbox = service.clone();
-    let hears = bus::subscriptions(&house, Service::Order, &journal, move |envelope| {
-        let service = inbox.clone();
-        async move { service.inbox(&envelope).await }.boxed()
-    });
+    let hears = bus::children(
+        &house,
+        Service::Order,
+        &journal,
+        Arc::new(move |envelope: Arc<Envelope>| {
+            let service = inbox.clone();
+            async move { service.inbox(&envelope).await }.boxed()
+        }),
+    )?;
     let children = service.children();
     Ok(branch(&house, Service::Order, journal, children, hears, presence(&house.orders, service)))
 }
@@ -70,21 +83,22 @@ pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 /// The branch of the payment service, with the sandbox provider and its books.
 pub async fn payment(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::Payment.name(), payment_service::VIEWS).await?;
-    let file = house.data_dir.join(Service::Payment.name()).join("secret.key");
-    let secret =
-        blocking(move || Secret::load_or_create(&file).map_err(|error| format!("{}: {error}", file.display()))).await?;
-    house.secret.set(secret.clone());
     let books = open(&house, "sandbox-provider", sandbox::VIEWS).await?;
-    let provider = Arc::new(SandboxProvider::new(Arc::clone(&books), secret.key("cards"), &house.roster));
+    let provider = Arc::new(SandboxProvider::new(Arc::clone(&books), house.secret.key("cards"), &house.roster));
     let mut children = vec![keeper("books-keeper", books)];
     children.extend(provider.children());
     let service = PaymentService::new(Arc::clone(&journal), &gate(), &house.roster, provider);
     children.extend(service.children());
     let inbox = service.clone();
-    let hears = bus::subscriptions(&house, Service::Payment, &journal, move |envelope| {
-        let service = inbox.clone();
-        async move { service.inbox(&envelope).await }.boxed()
-    });
+    let hears = bus::children(
+        &house,
+        Service::Payment,
+        &journal,
+        Arc::new(move |envelope: Arc<Envelope>| {
+            let service = inbox.clone();
+            async move { service.inbox(&envelope).await }.boxed()
+        }),
+    )?;
     Ok(branch(&house, Service::Payment, journal, children, hears, presence(&house.payments, service)))
 }
 
@@ -97,7 +111,7 @@ fn gate() -> Arc<Gate> {
 }
 
 async fn open(house: &House, name: &str, views: &'static str) -> Result<Arc<dyn Journal>, StartError> {
-    let options = SqliteOptions { directory: house.data_dir.join(name), views };
+    let options = SqliteOptions { directory: house.settings.data_dir.join(name), views };
     let journal = blocking(move || SqliteJournal::open(&options)).await?;
     Ok(journal)
 }
@@ -112,7 +126,7 @@ where
 }
 
 fn keeper(name: &str, journal: Arc<dyn Journal>) -> ChildSpec {
-    JournalKeeper::child(name, journal).stop_deadline(CLOSE_DEADLINE)
+    JournalKeeper::child(name, journal).kind("journal-keeper").stop_deadline(CLOSE_DEADLINE)
 }
 
 fn branch(
@@ -132,21 +146,27 @@ fn branch(
     SupervisorSpec::new(format!("shop/{service}"), children)
 }
 
-fn responder(house: &House, service: Service, journal: Arc<dyn Journal>) -> ChildSpec {
-    let args =
-        ResponderArgs {
-            transport: Arc::clone(&house.health),
-            service: service.name().to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: house.process_id.clone(),
-            condition: Arc::new(move || {
-                if journal.is_open() { ServiceCondition::Healthy } else { ServiceCondition::Unhealthy }
-            }),
-        };
+fn responder(house: &Arc<House>, service: Service, journal: Arc<dyn Journal>) -> ChildSpec {
+    let (verifier, watch) = (Arc::clone(&house.verifier), Watch::new(Arc::clone(house)));
+    let args = ResponderArgs {
+        transport: Arc::clone(&house.health),
+        service: service.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: house.process_id.clone(),
+        address: house.settings.address_of(service),
+        condition: Arc::new(move || {
+            if journal.is_open() && verifier.knows_key() && watch.complaints_of(service).is_empty() {
+                ServiceCondition::Healthy
+            } else {
+                ServiceCondition::Unhealthy
+            }
+        }),
+    };
     ChildSpec::new("responder", Restart::Permanent, move |supervisor| {
         let args = args.clone();
         async move { Ok(start_responder(args, supervisor).await?.get_cell()) }
     })
+    .kind("responder")
 }
 
 fn presence<T: Clone + Send + Sync + 'static>(place: &Current<T>, service: T) -> ChildSpec {
@@ -161,6 +181,7 @@ fn announce<T: Clone + Send + Sync + 'static>(name: &str, place: Current<T>, val
             Ok(child.get_cell())
         }
     })
+    .kind("presence")
 }
 
 /// An actor whose life is something's presence in its place: when its tree dies, in whatever way, the place is empty.

@@ -15,12 +15,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 use anyhow::anyhow;
 use bridge::health::{PingerArgs, start_pinger};
 use contracts::Service;
+use http_edge::Shop;
 use ractor::{Actor, ActorRef, SpawnErr};
 use runtime::supervision::{
     Backoff, ChildSpec, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec,
 };
 
-use crate::{config::Settings, house::House, service_tree};
+use crate::{house::House, service_tree, trust_keeper};
 
 /// The pauses before a service is started again. The first is long enough to be seen.
 const SERVICE_BACKOFF: Backoff =
@@ -34,22 +35,44 @@ const NEVER_TOO_OFTEN: Intensity = Intensity { restarts_max: usize::MAX, window:
 ///
 /// # Errors
 /// The first reason why a service does not start, in one sentence.
-pub async fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<ActorRef<SupervisorMessage>> {
-    tracing::debug!(?settings.data_dir, "starting");
-    let children = vec![
-        service(house, Service::User, service_tree::user),
-        service(house, Service::Product, service_tree::product),
-        service(house, Service::Payment, service_tree::payment),
-        service(house, Service::Order, service_tree::order),
-        gateway(house),
-    ];
-    let spec =
-        SupervisorSpec { path: "shop".to_owned(), intensity: NEVER_TOO_OFTEN, backoff: SERVICE_BACKOFF, children };
+pub async fn start(house: &Arc<House>) -> anyhow::Result<ActorRef<SupervisorMessage>> {
+    let role = house.settings.role;
+    let mut children = Vec::new();
+    for here in [Service::User, Service::Product, Service::Payment, Service::Order] {
+        if role.services().contains(&here) {
+            children.push(match here {
+                Service::User => service(house, here, service_tree::user),
+                Service::Product => service(house, here, service_tree::product),
+                Service::Payment => service(house, here, service_tree::payment),
+                Service::Order => service(house, here, service_tree::order),
+            });
+        }
+    }
+    if let Some(bus) = &house.kafka {
+        children.push(bus.topic_keeper());
+    }
+    children.push(gateway(house));
+    let spec = SupervisorSpec::new("shop", children).intensity(NEVER_TOO_OFTEN).backoff(SERVICE_BACKOFF);
     match Supervisor::spawn(None, Supervisor, (spec, house.roster.clone())).await {
         Ok((root, _)) => Ok(root),
         Err(SpawnErr::StartupFailed(reason)) => Err(anyhow!("{reason}")),
         Err(other) => Err(other.into()),
     }
+}
+
+/// Starts what needs the shop itself: who keeps asking the user service of another process whose tokens count.
+///
+/// # Errors
+/// When the system gives no more.
+pub async fn start_trust_keeper(house: &Arc<House>, shop: &Arc<Shop>) -> anyhow::Result<ActorRef<SupervisorMessage>> {
+    let shop = Arc::clone(shop);
+    let keeper = ChildSpec::new("trust-keeper", Restart::Permanent, move |supervisor| {
+        let shop = Arc::clone(&shop);
+        async move { trust_keeper::start(shop, supervisor).await }
+    });
+    let spec = SupervisorSpec::new("edge", vec![keeper]).intensity(NEVER_TOO_OFTEN);
+    let (root, _) = Supervisor::spawn(None, Supervisor, (spec, house.roster.clone())).await?;
+    Ok(root)
 }
 
 fn service<F, Fut>(house: &Arc<House>, service: Service, branch: F) -> ChildSpec
@@ -62,6 +85,7 @@ where
         .stop_deadline(SERVICE_STOP_DEADLINE)
 }
 
+/// The gateway's branch. A process of one service has it too: its pinger hears where the other services are.
 fn gateway(house: &Arc<House>) -> ChildSpec {
     let (board, roster) = (house.board.clone(), house.roster.clone());
     ChildSpec::supervisor("gateway", Restart::Permanent, roster, move || {
@@ -70,7 +94,8 @@ fn gateway(house: &Arc<House>) -> ChildSpec {
             let pinger = ChildSpec::new("pinger", Restart::Permanent, move |supervisor| {
                 let args = PingerArgs { board: board.clone() };
                 async move { Ok(start_pinger(args, supervisor).await?.get_cell()) }
-            });
+            })
+            .kind("pinger");
             Ok(SupervisorSpec::new("shop/gateway", vec![pinger]))
         }
     })

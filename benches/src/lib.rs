@@ -15,15 +15,20 @@
 //! - [`falls`]: how long an entity is gone when it panics.
 //! - [`open_loop`]: latencies at a set rate; [`idle_memory`]: what an entity weighs that is awake and has nothing to do.
 //! - [`forgetful_journal`]: a journal that stores nothing: it takes the disk out of a measurement.
+//! - [`bridge_dispatch`]: the bridge's engine on a source in memory; its bare loop beside it.
+//! - [`kafka`]: source, engine and relay on a real Kafka; [`kafka_bare`]: plain client loops beside them.
 //! - [`bench_directory`]: where the databases go.
 
 pub mod bare_sqlite;
 pub mod bench_directory;
+pub mod bridge_dispatch;
 pub mod durable;
 pub mod falls;
 pub mod forgetful_journal;
 pub mod history;
 pub mod idle_memory;
+pub mod kafka;
+pub mod kafka_bare;
 pub mod kameo_actors;
 pub mod messages;
 pub mod open_loop;

@@ -44,7 +44,11 @@ impl Actor for Parent {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let transport: Arc<dyn HealthTransport> = match std::env::args().nth(1) {
-        Some(broker) => KafkaHealth::start(KafkaHealthConfig { broker, client_id: "health-example".to_owned() })?,
+        Some(broker) => KafkaHealth::start(KafkaHealthConfig {
+            broker,
+            client_id: "health-example".to_owned(),
+            topic_prefix: String::new(),
+        })?,
         None => Arc::new(InProcessHealth::new()),
     };
     let (parent, _) = Actor::spawn(None, Parent, ()).await?;
@@ -54,6 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             service: service.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: format!("example-{}", std::process::id()),
+            address: None,
             condition: Arc::new(|| ServiceCondition::Healthy),
         };
         start_responder(args, parent.get_cell()).await?;

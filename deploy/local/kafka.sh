@@ -4,7 +4,8 @@
 #   kafka.sh start  [VERSION] [BROKERS]   start it and wait until every broker answers (default: 3.7.0, 1 broker)
 #   kafka.sh stop                         stop it; its data stay, the next start goes on with them
 #   kafka.sh status                       say what runs; exit 0 if all of it answers, 1 if not
-#   kafka.sh kill | freeze | thaw         for tests: end it as a power cut would; stop it from answering; let it go on
+#   kafka.sh kill | freeze | thaw  [N]    for tests: end it as a power cut would; stop it from answering; let it go on
+#                                         (all brokers, or the Nth alone; `start` starts what is dead)
 #
 # Settings (environment):
 #   KAFKA_PORT     port of the first broker; the next ones take the next ports (default 9092). Controllers: +1000.
@@ -27,7 +28,7 @@ CONTAINER=microcommerce-kafka-$PORT
 
 say() { printf 'kafka: %s\n' "$*"; }
 fail() { printf 'kafka: %s\n' "$*" >&2; exit 1; }
-usage() { sed -n '2,17p' "$0" | sed 's/^# \{0,1\}//'; }
+usage() { sed -n '2,18p' "$0" | sed 's/^# \{0,1\}//'; }
 broker_port() { echo $((PORT + $1 - 1)); }
 controller_port() { echo $((PORT + 1000 + $1 - 1)); }
 
@@ -252,16 +253,17 @@ stop() {
     say "stopped (port $PORT)"
 }
 
-# kill, freeze or thaw every broker; `start` goes on after a kill, as after a crash
+# kill, freeze or thaw every broker, or the one of number $2; `start` goes on after a kill, as after a crash
 disturb() {
-    local i signal command
+    local i signal command only=${2:-}
     case $1 in kill) signal=KILL command=kill ;; freeze) signal=STOP command=pause ;; thaw) signal=CONT command=unpause ;; esac
     recall
     [ "$BROKERS" != 0 ] || fail "nothing runs on port $PORT"
-    for ((i = 1; i <= BROKERS; i++)); do
+    [[ -z $only || $only =~ ^[1-9]$ && $only -le $BROKERS ]] || fail "there is no broker $only: $BROKERS run(s) on port $PORT"
+    for ((i = ${only:-1}; i <= ${only:-BROKERS}; i++)); do
         if [ "$ENGINE" = java ]; then kill -"$signal" "$(cat "$HOME_DIR/broker-$i.pid")"; else "$ENGINE" "$command" "$CONTAINER-$i" >/dev/null; fi
     done
-    say "$1: $BROKERS broker(s) on port $PORT"
+    say "$1: ${only:+broker $only of }$BROKERS broker(s) on port $PORT"
 }
 
 status() {
@@ -284,7 +286,7 @@ case ${1:-} in
     start) shift; start "$@" ;;
     stop) stop ;;
     status) status ;;
-    kill | freeze | thaw) disturb "$1" ;;
+    kill | freeze | thaw) disturb "$@" ;;
     -h | --help | help) usage ;;
     *) usage >&2; exit 2 ;;
 esac

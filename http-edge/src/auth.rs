@@ -5,6 +5,8 @@
 //! verified: losing it loses nothing. Tokens of a revoked session are refused on this process from the
 //! revocation on.
 
+use std::sync::{PoisonError, RwLock};
+
 use contracts::claims::{ACCESS_TOKEN_LIFETIME_SECONDS, AUDIENCE, Claims, ISSUER};
 use contracts::{SessionId, Timestamp, UserId};
 use jsonwebtoken::errors::ErrorKind;
@@ -13,7 +15,7 @@ use sha2::{Digest, Sha256};
 use warp::http::HeaderMap;
 use warp::http::header::AUTHORIZATION;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 
 mod expiring;
 
@@ -123,6 +125,9 @@ pub enum TokenError {
     /// Anything else: not a token, not ours, not for us, not yet valid.
     #[error("the token is not valid")]
     Invalid,
+    /// The user service has not told its public key yet.
+    #[error("the user service has not told its public key yet")]
+    KeyUnknown,
 }
 
 impl From<TokenError> for ApiError {
@@ -130,6 +135,7 @@ impl From<TokenError> for ApiError {
         match error {
             TokenError::Expired => ApiError::token_expired(),
             TokenError::Revoked | TokenError::Invalid => ApiError::authentication_required(),
+            TokenError::KeyUnknown => ApiError::unavailable(RETRY_AFTER_SECONDS_DEFAULT).because(error),
         }
     }
 }
@@ -141,12 +147,19 @@ pub struct KeyError;
 
 /// Verifies access tokens against one public key. Share it behind an `Arc`.
 pub struct Verifier {
-    key: DecodingKey,
+    /// Unknown until the user service has told it, where that is another process.
+    key: RwLock<Option<PublicKey>>,
     validation: Validation,
     /// Digest of a token to what it says; an entry outlives its token by no more than a sweep.
     verified: Expiring<[u8; 32], Principal>,
     /// Sessions whose tokens are refused; an entry outlives every token of its session.
     revoked: Expiring<SessionId, ()>,
+}
+
+struct PublicKey {
+    decoding: DecodingKey,
+    /// What it was made from, to notice another.
+    bytes: Option<[u8; 32]>,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -161,16 +174,41 @@ impl Verifier {
     /// # Errors
     /// [`KeyError`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        DecodingKey::from_ed_pem(pem).map(Self::new).map_err(|_| KeyError)
+        let decoding = DecodingKey::from_ed_pem(pem).map_err(|_| KeyError)?;
+        Ok(Self::new(Some(PublicKey { decoding, bytes: None })))
     }
 
     /// From the 32 bytes of a public key.
     #[must_use]
     pub fn from_public_key(key: &[u8; 32]) -> Self {
-        Self::new(DecodingKey::from_ed_der(key))
+        let verifier = Self::without_key();
+        verifier.set_public_key(key);
+        verifier
     }
 
-    fn new(key: DecodingKey) -> Self {
+    /// Of a process that does not know the public key yet: until it is set, tokens cannot be judged (503).
+    #[must_use]
+    pub fn without_key() -> Self {
+        Self::new(None)
+    }
+
+    /// Judges by this key from now on. Another one than before makes every remembered token be verified again.
+    pub fn set_public_key(&self, key: &[u8; 32]) {
+        let mut place = self.key.write().unwrap_or_else(PoisonError::into_inner);
+        if place.as_ref().is_some_and(|known| known.bytes.as_ref() == Some(key)) {
+            return;
+        }
+        *place = Some(PublicKey { decoding: DecodingKey::from_ed_der(key), bytes: Some(*key) });
+        self.verified.clear();
+    }
+
+    /// Whether tokens can be judged.
+    #[must_use]
+    pub fn knows_key(&self) -> bool {
+        self.key.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn new(key: Option<PublicKey>) -> Self {
         // The algorithm is ours to say, never the token's.
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -179,7 +217,7 @@ impl Verifier {
         validation.validate_nbf = true;
         validation.leeway = LEEWAY_SECONDS;
         Self {
-            key,
+            key: RwLock::new(key),
             validation,
             verified: Expiring::new(VERIFIED_TOKENS_MAX),
             revoked: Expiring::new(REVOKED_SESSIONS_MAX),
@@ -241,7 +279,9 @@ impl Verifier {
 
     /// Signature, algorithm, required claims, issuer, audience, times, and our own ids.
     fn check(&self, token: &str) -> Result<Principal, TokenError> {
-        let claims: Claims = jsonwebtoken::decode(token, &self.key, &self.validation)
+        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+        let key = key.as_ref().ok_or(TokenError::KeyUnknown)?;
+        let claims: Claims = jsonwebtoken::decode(token, &key.decoding, &self.validation)
             .map_err(|error| match error.kind() {
                 ErrorKind::ExpiredSignature => TokenError::Expired,
                 _ => TokenError::Invalid,

@@ -23,7 +23,9 @@ impl From<Down> for ApiError {
 pub(crate) fn of_ask<R: std::fmt::Debug>(error: AskError<R>) -> ApiError {
     match error {
         AskError::Refused(refusal) => ApiError::internal(format_args!("an unexpected refusal: {refusal:?}")),
-        AskError::Busy | AskError::DeadlineExceeded | AskError::Unavailable => not_now(error_text(&error)),
+        AskError::Busy | AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => {
+            not_now(error_text(&error))
+        }
     }
 }
 
@@ -31,6 +33,7 @@ fn error_text<R>(error: &AskError<R>) -> &'static str {
     match error {
         AskError::Refused(_) => "refused",
         AskError::Busy => "too many commands are in flight",
+        AskError::Parked { .. } => "the entity falls again and again and is left alone for a while",
         AskError::DeadlineExceeded => "no answer within the deadline",
         AskError::Unavailable => "unavailable",
     }
@@ -154,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_503_and_says_when_to_come_back() {
-        let errors: [ApiError; 8] = [
+        let errors: [ApiError; 9] = [
             Down.into(),
             UserError::Busy.into(),
             ProductError::Unavailable.into(),
@@ -163,6 +166,7 @@ mod tests {
             PaymentError::Unavailable.into(),
             of_ask(AskError::<()>::Busy),
             of_ask(AskError::<()>::DeadlineExceeded),
+            of_ask(AskError::<()>::Parked { retry_after: std::time::Duration::from_secs(30) }),
         ];
         for error in errors {
             assert_eq!((error.status().as_u16(), error.is_for_now()), (503, true), "{error:?}");

@@ -16,22 +16,24 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::{Service, Timestamp};
+use contracts::{Service, Timestamp, UserId};
 use runtime::RequestContext;
 use warp::Filter;
 
 use crate::auth::{self, Principal, Role};
 use crate::error::ApiError;
 use crate::metrics;
+use crate::peers::Peers;
 use crate::rate_limit::Purpose;
 use crate::reply::{self, Response};
 use crate::request::Request;
 use crate::route;
 use crate::routing::{self, Routes};
-use crate::service_port::{healthy, ready};
+use crate::service_port::{bus, healthy, ready};
 use crate::shop::Shop;
+use crate::trust;
 
-mod admin;
+pub(crate) mod admin;
 mod cursor;
 mod inventory;
 mod order_draft;
@@ -52,25 +54,75 @@ pub const PATIENCE: Duration = Duration::from_secs(4);
 /// The gateway's name in health answers.
 const NAME: &str = "api-gateway";
 
+/// Answers with the handler where the service is in this process, and passes the request on where it is not.
+macro_rules! here_or_there {
+    ($service:ident, $handler:path, $shop:ident, $call:ident) => {
+        async move {
+            match $shop.peer_for(Service::$service).cloned() {
+                None => $handler($shop, $call).await,
+                Some(peers) => passed_on(&peers, Service::$service, &$shop, $call).await,
+            }
+        }
+    };
+}
+
 /// The routes of the gateway's port.
 pub fn gateway(shop: Arc<Shop>) -> Routes {
     let groups = [
-        group(&shop, "products", products::purpose, products::answer),
-        group(&shop, "orders", orders::purpose, orders::answer),
-        group(&shop, "payments", payments::purpose, payments::answer),
-        group(&shop, "users", users::purpose, users::answer),
-        group(&shop, "auth", users::purpose, users::answer_alias),
-        group(&shop, "inventory", inventory::purpose, inventory::answer),
+        group(&shop, "products", products::purpose, |shop, call| here_or_there!(Product, products::answer, shop, call)),
+        group(&shop, "orders", orders::purpose, |shop, call| here_or_there!(Order, orders::answer, shop, call)),
+        group(&shop, "payments", payments::purpose, |shop, call| here_or_there!(Payment, payments::answer, shop, call)),
+        group(&shop, "users", users::purpose, |shop, call| here_or_there!(User, users::answer, shop, call)),
+        group(&shop, "auth", users::purpose, |shop, call| here_or_there!(User, users::answer_alias, shop, call)),
+        group(&shop, "inventory", inventory::purpose, |shop, call| {
+            here_or_there!(Product, inventory::answer, shop, call)
+        }),
         group(&shop, "admin", admin::purpose, admin::answer),
         group(&shop, "services", |_| Purpose::Free, services),
         bare(&shop, routing::root(|request: Request| async move { route!(request, { GET [] => healthy(NAME) }) })),
         bare(&shop, operator_page(&shop, "healthz", |_| healthy(NAME))),
         bare(&shop, operator_page(&shop, "readyz", |shop| ready(NAME, shop, &Service::ALL))),
         bare(&shop, operator_page(&shop, "metrics", |shop| Ok(metrics::page(shop, None)))),
+        bare(&shop, operator_page(&shop, "bus", bus)),
     ];
     let all = groups.into_iter().reduce(|first, next| first.or(next).unify().boxed());
     let unknown = bare(&shop, routing::fallback());
     all.map_or(unknown.clone(), |all| all.or(unknown).unify().boxed())
+}
+
+/// Passes a request on to its service. A sign-out is believed here before its answer goes out.
+async fn passed_on(peers: &Peers, service: Service, shop: &Shop, call: Call) -> Result<Response, ApiError> {
+    let may_end_sessions = matches!(call.request.path().segments().last(), Some(&("logout" | "refresh")));
+    let answer = peers.forward(service, call.request).await?;
+    if service == Service::User && may_end_sessions {
+        // Not known now is known within a second: the trust is renewed in any case.
+        let _ = trust::renew(shop).await;
+    }
+    Ok(answer)
+}
+
+/// A service's part of the API on its own port, for a gateway of the house that has counted and limited the request.
+///
+/// # Errors
+/// 404 for a part of another service; else what the part refuses.
+pub(crate) async fn owned(
+    service: Service,
+    resource: &str,
+    shop: Arc<Shop>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let asker = shop.verifier.authenticate(request.headers());
+    let user = asker.as_ref().ok().and_then(Option::as_ref).map(|principal| principal.user_id.clone());
+    let call = Call::new(request, user.as_ref(), asker);
+    match (service, resource) {
+        (Service::Product, "products") => products::answer(shop, call).await,
+        (Service::Product, "inventory") => inventory::answer(shop, call).await,
+        (Service::Order, "orders") => orders::answer(shop, call).await,
+        (Service::Payment, "payments") => payments::answer(shop, call).await,
+        (Service::User, "users") => users::answer(shop, call).await,
+        (Service::User, "auth") => users::answer_alias(shop, call).await,
+        _ => Err(ApiError::unknown_route()),
+    }
 }
 
 /// `/{name}`, a page of one line for those who run the shop.
@@ -111,6 +163,12 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    fn new(request: Request, user: Option<&UserId>, asker: Result<Option<Principal>, ApiError>) -> Self {
+        let mut context = RequestContext::new(request.request_id().as_str(), PATIENCE);
+        context.actor = user.map(|user| user.as_str().into());
+        Self { request, context, asker }
+    }
+
     /// The signed-in person.
     ///
     /// # Errors
@@ -145,11 +203,7 @@ where
     let verdict = shop.rate_limiter.admit(purpose(&request), user.as_ref(), request.peer(), Timestamp::now());
     let admitted = verdict.map_or(Ok(()), |verdict| verdict.check());
     let answered = match admitted {
-        Ok(()) => {
-            let mut context = RequestContext::new(request_id.as_str(), PATIENCE);
-            context.actor = user.map(|user| user.as_str().into());
-            handler(Arc::clone(&shop), Call { request, context, asker }).await
-        }
+        Ok(()) => handler(Arc::clone(&shop), Call::new(request, user.as_ref(), asker)).await,
         Err(error) => Err(error),
     };
     let mut response = answered.unwrap_or_else(|error| error.into_response(&request_id));

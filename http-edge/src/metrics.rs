@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use contracts::Service;
 use runtime::roster::{ChildState, CounterReading, Entry};
 use warp::http::header::CONTENT_TYPE;
 use warp::http::{HeaderValue, StatusCode};
@@ -33,9 +34,33 @@ impl RequestCounts {
     }
 }
 
+/// What kind of number it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+/// One number of somebody else's, for the page.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Its name, without the prefix that all of ours have.
+    pub name: &'static str,
+    /// What kind it is.
+    pub kind: Kind,
+    /// What it means.
+    pub help: &'static str,
+    /// What it is of.
+    pub labels: Vec<(&'static str, String)>,
+    /// The number.
+    pub value: u64,
+}
+
 /// The page of `service`; of the gateway, which has no shards of its own, all of them.
-pub(crate) fn page(shop: &Shop, service: Option<contracts::Service>) -> Response {
-    let name = service.map_or("api-gateway", contracts::Service::name);
+pub(crate) fn page(shop: &Shop, service: Option<Service>) -> Response {
+    let name = service.map_or("api-gateway", Service::name);
     let mut text = String::new();
     metric(&mut text, "process_uptime_seconds", "gauge", "How long the process runs.");
     line(&mut text, "process_uptime_seconds", &[("service", name)], shop.started_at.elapsed().as_secs());
@@ -51,6 +76,8 @@ pub(crate) fn page(shop: &Shop, service: Option<contracts::Service>) -> Response
     write_shards(&mut text, &readings);
     let entries: Vec<_> = shop.roster.entries().into_iter().filter(|entry| is_shown(&entry.path)).collect();
     write_actors(&mut text, &entries);
+    let asked: Vec<Service> = service.map_or_else(|| Service::ALL.to_vec(), |service| vec![service]);
+    write_samples(&mut text, &shop.bus.samples(&asked));
 
     let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
@@ -66,10 +93,13 @@ fn write_requests(text: &mut String, by_class: [u64; 5]) {
 
 fn write_shards(text: &mut String, readings: &[CounterReading]) {
     type Column = (&'static str, &'static str, &'static str, fn(&CounterReading) -> u64);
-    let columns: [Column; 3] = [
+    let columns: [Column; 4] = [
         ("shard_commands_total", "counter", "Commands taken up by a shard.", |reading| reading.handled),
         ("shard_entities_awake", "gauge", "Entities awake in a shard.", |reading| reading.active),
         ("shard_entity_failures_total", "counter", "Entities of a shard that fell.", |reading| reading.failures),
+        ("shard_entities_parked", "gauge", "Entities that fall again and again and are left alone.", |reading| {
+            reading.parked
+        }),
     ];
     for (name, kind, help, value) in columns {
         metric(text, name, kind, help);
@@ -87,6 +117,23 @@ fn write_actors(text: &mut String, entries: &[Entry]) {
     metric(text, "actor_running", "gauge", "1 while an actor runs.");
     for entry in entries {
         line(text, "actor_running", &[("path", &entry.path)], u64::from(entry.state == ChildState::Running));
+    }
+}
+
+/// A metric's lines stand together under one heading, as the format wants it.
+fn write_samples(text: &mut String, samples: &[Sample]) {
+    let mut names: Vec<&str> = Vec::new();
+    for sample in samples {
+        if names.contains(&sample.name) {
+            continue;
+        }
+        names.push(sample.name);
+        let kind = if sample.kind == Kind::Counter { "counter" } else { "gauge" };
+        metric(text, sample.name, kind, sample.help);
+        for same in samples.iter().filter(|other| other.name == sample.name) {
+            let labels: Vec<(&str, &str)> = same.labels.iter().map(|(label, value)| (*label, value.as_str())).collect();
+            line(text, sample.name, &labels, same.value);
+        }
     }
 }
 

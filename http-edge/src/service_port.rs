@@ -1,12 +1,18 @@
 //! A service's own port: who it is, whether it lives, whether it can be asked, and its numbers.
 //!
-//! Nothing of the shop is sold here; that is the gateway's.
+//! Nothing of the shop is sold here to anybody; that is the gateway's. Where the house is several processes, the gateway
+//! passes the service's part of the API on to this port, and the other services ask their questions here: both show the
+//! house's key. Limits and counts are the gateway's.
 
 use std::sync::Arc;
 
 use contracts::Service;
 
+use warp::http::StatusCode;
+
 use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
+use crate::gateway;
+use crate::internal;
 use crate::json::Object;
 use crate::metrics;
 use crate::reply::{self, Response};
@@ -19,8 +25,35 @@ use crate::shop::Shop;
 pub fn service_port(service: Service, shop: Arc<Shop>) -> Routes {
     routing::everything(move |request| {
         let shop = Arc::clone(&shop);
-        async move { answer(service, &shop, &request) }
+        async move {
+            let is_inside = shop.house_key.as_ref().is_some_and(|key| key.is_in(request.headers()));
+            if is_inside && let Some(way) = Inside::of(&request) {
+                return match way {
+                    Inside::Api(resource) => gateway::owned(service, &resource, shop, request).await,
+                    Inside::Question(question) => internal::answer(service, &shop, &question, request).await,
+                };
+            }
+            answer(service, &shop, &request)
+        }
     })
+}
+
+/// What only the house's own processes may ask.
+enum Inside {
+    /// A route of the API, passed on by a gateway.
+    Api(String),
+    /// A question of another service.
+    Question(String),
+}
+
+impl Inside {
+    fn of(request: &Request) -> Option<Self> {
+        match request.path().segments().as_slice() {
+            ["api", "v1", resource, ..] => Some(Self::Api((*resource).to_owned())),
+            ["internal", "v1", question] => Some(Self::Question((*question).to_owned())),
+            _ => None,
+        }
+    }
 }
 
 fn answer(service: Service, shop: &Shop, request: &Request) -> Result<Response, ApiError> {
@@ -29,6 +62,7 @@ fn answer(service: Service, shop: &Shop, request: &Request) -> Result<Response, 
         GET ["healthz"] => healthy(service.name()),
         GET ["readyz"] => ready(service.name(), shop, &[service]),
         GET ["metrics"] => Ok(metrics::page(shop, Some(service))),
+        GET ["bus"] => bus(shop),
     })
 }
 
@@ -37,15 +71,27 @@ pub(crate) fn healthy(name: &str) -> Result<Response, ApiError> {
     reply::ok(&Object::new().field("status", "healthy").field("service", name))
 }
 
-/// 200 when all of `needed` stand.
+/// How the bus of this process is.
+pub(crate) fn bus(shop: &Shop) -> Result<Response, ApiError> {
+    Ok(reply::json_bytes(StatusCode::OK, shop.bus.reading().map_err(ApiError::internal)?))
+}
+
+/// 200 when all of `needed` stand and tokens can be judged.
 pub(crate) fn ready(name: &str, shop: &Shop, needed: &[Service]) -> Result<Response, ApiError> {
-    let down: Vec<String> = needed
+    let mut reasons: Vec<String> = needed
         .iter()
         .filter(|service| !shop.stands(**service))
-        .map(|service| format!("{service} is starting or restarting"))
+        .map(|service| match shop.peer_for(*service) {
+            None => format!("{service} is starting or restarting"),
+            Some(_) => format!("{service} does not answer or is not well"),
+        })
         .collect();
-    if down.is_empty() {
+    if !shop.verifier.knows_key() {
+        reasons.push("the user service has not said yet whose tokens count".to_owned());
+    }
+    reasons.extend(shop.bus.complaints(needed));
+    if reasons.is_empty() {
         return reply::ok(&Object::new().field("status", "ready").field("service", name));
     }
-    Err(ApiError::unavailable(RETRY_AFTER_SECONDS_DEFAULT).with("reasons", &down))
+    Err(ApiError::unavailable(RETRY_AFTER_SECONDS_DEFAULT).with("reasons", &reasons))
 }

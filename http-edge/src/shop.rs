@@ -15,8 +15,10 @@ use serde::Serialize;
 use user_service::UserService;
 
 use crate::auth::Verifier;
-use crate::metrics::RequestCounts;
+use crate::metrics::{RequestCounts, Sample};
+use crate::peers::{HouseKey, Peers};
 use crate::rate_limit::RateLimiter;
+use crate::trust::TrustLog;
 
 /// Everything that a handler may use.
 pub struct Shop {
@@ -28,14 +30,24 @@ pub struct Shop {
     pub orders: Current<OrderService>,
     /// The payment service, while it stands.
     pub payments: Current<PaymentService>,
+    /// The services that stand in this process; the others are asked through [`Shop::peers`].
+    pub here: Vec<Service>,
+    /// The other processes of the house; `None` where all of it is in this one.
+    pub peers: Option<Peers>,
+    /// What opens the services' own ports for more than how they are; `None`: nothing does.
+    pub house_key: Option<HouseKey>,
     /// Who knows how the services are.
     pub health: Arc<dyn HealthSource>,
     /// Who verifies access tokens.
     pub verifier: Arc<Verifier>,
+    /// How far the verifier knows what the user service of another process said; starts as its default.
+    pub trust: TrustLog,
     /// Who counts requests.
     pub rate_limiter: RateLimiter,
     /// What stands in the tree.
     pub roster: Roster,
+    /// Who knows how the bus is.
+    pub bus: Arc<dyn BusWatch>,
     /// Who breaks things for drills; `None`: those routes do not exist.
     pub chaos: Option<Arc<dyn Chaos>>,
     /// A name that no other start of a process has: leases of operations are held in it.
@@ -50,9 +62,18 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Whether `service` stands.
+    /// The way to a service of another process; `None` where it is in this one.
+    #[must_use]
+    pub fn peer_for(&self, service: Service) -> Option<&Peers> {
+        self.peers.as_ref().filter(|_| !self.here.contains(&service))
+    }
+
+    /// Whether `service` stands; of another process, whether it said so lately.
     #[must_use]
     pub fn stands(&self, service: Service) -> bool {
+        if let Some(peers) = self.peer_for(service) {
+            return peers.is_well(service);
+        }
         match service {
             Service::Payment => self.payments.get().is_ok(),
             Service::Product => self.products.get().is_ok(),
@@ -105,6 +126,21 @@ pub struct ServiceHealth {
     /// Its process's resident memory in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes: Option<u64>,
+}
+
+/// Who knows how messages get through between the services: the root puts the bridge's health behind this.
+pub trait BusWatch: Send + Sync + 'static {
+    /// What keeps the messages of these services from getting through, a sentence each; none when they do.
+    fn complaints(&self, services: &[Service]) -> Vec<String>;
+
+    /// How it stands in this process, as JSON.
+    ///
+    /// # Errors
+    /// Never, for a reading has a JSON.
+    fn reading(&self) -> Result<String, serde_json::Error>;
+
+    /// The numbers of these services.
+    fn samples(&self, services: &[Service]) -> Vec<Sample>;
 }
 
 /// Who breaks things for drills. The root gives one only in development.

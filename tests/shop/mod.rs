@@ -24,7 +24,7 @@ pub use people::{
     ADMIN_EMAIL, ADMIN_PASSWORD, Buyer, CARD_DECLINED, CARD_GOOD, CARD_ORIGINAL, PASSWORD, Product, order_body,
     payment_body,
 };
-pub use process::{Ended, Opening, Role, Shop, free_port, wait_for_end};
+pub use process::{Ended, Form, Opening, Role, Shop, free_port, wait_for_end};
 
 use std::thread;
 use std::time::{Duration, Instant};

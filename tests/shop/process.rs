@@ -1,4 +1,7 @@
-//! The release binary as a child process: opened on free ports and a directory of its own, killed, reopened, ended.
+//! The release binary as a child process, or as five: opened on free ports and a directory of its own, killed, reopened, ended.
+//!
+//! `SHOP_FORM` chooses how a shop is opened: `one` process with nothing beside it (the default), `kafka` for one process
+//! on the broker of `KAFKA_BROKER`, `roles` for a process per role on that broker. Every shop has topics of its own there.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -29,7 +32,41 @@ const PORT_LAST: u16 = 31_999;
 static PORTS_TRIED: AtomicU16 = AtomicU16::new(0);
 
 /// Settings that the tests' own environment may have and a shop must be given by name.
-const NOT_INHERITED: [&str; 4] = ["KAFKA_BROKER", "DEV_CHAOS", "ADMIN_EMAIL", "ADMIN_PASSWORD"];
+const NOT_INHERITED: [&str; 9] = [
+    "KAFKA_BROKER",
+    "KAFKA_TOPIC_PREFIX",
+    "SECRET_KEY",
+    "ADVERTISED_HOST",
+    "HOST",
+    "DEV_CHAOS",
+    "ADMIN_EMAIL",
+    "ADMIN_PASSWORD",
+    "DATA_DIR",
+];
+static SHOPS_OPENED: AtomicU16 = AtomicU16::new(0);
+
+/// How many processes a shop is, and what it talks over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// One process, the embedded bus.
+    One,
+    /// One process on Kafka.
+    Kafka,
+    /// A process per role on Kafka.
+    Roles,
+}
+
+impl Form {
+    /// What `SHOP_FORM` says.
+    pub fn asked() -> Self {
+        match std::env::var("SHOP_FORM").as_deref() {
+            Err(_) | Ok("" | "one") => Self::One,
+            Ok("kafka") => Self::Kafka,
+            Ok("roles") => Self::Roles,
+            Ok(other) => panic!("SHOP_FORM={other}: it is one, kafka or roles"),
+        }
+    }
+}
 
 /// A role of the process and the setting of its port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -51,6 +88,17 @@ impl Role {
             Self::Product => "PRODUCT_PORT",
             Self::User => "USER_PORT",
             Self::Order => "ORDER_PORT",
+        }
+    }
+
+    /// What `--role` calls it.
+    pub fn argument(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Payment => "payment",
+            Self::Product => "product",
+            Self::User => "user",
+            Self::Order => "order",
         }
     }
 
@@ -81,6 +129,7 @@ pub fn free_port() -> u16 {
 
 /// How a shop is to be opened: what its process is told.
 pub struct Opening {
+    form: Form,
     settings: BTreeMap<String, String>,
     arguments: Vec<String>,
 }
@@ -94,7 +143,32 @@ impl Opening {
         settings.insert("ADMIN_PASSWORD".to_owned(), ADMIN_PASSWORD.to_owned());
         settings.insert("RATE_LIMIT_PROFILE".to_owned(), "off".to_owned());
         settings.insert("RUST_LOG".to_owned(), std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()));
-        Self { settings, arguments: Vec::new() }
+        Self { form: Form::One, settings, arguments: Vec::new() }.formed(Form::asked())
+    }
+
+    /// In this form, whatever `SHOP_FORM` says; on the broker of `KAFKA_BROKER`, with topics of its own.
+    pub fn formed(mut self, form: Form) -> Self {
+        self.form = form;
+        for setting in ["KAFKA_BROKER", "KAFKA_TOPIC_PREFIX"] {
+            self.settings.remove(setting);
+        }
+        if form != Form::One {
+            let broker = std::env::var("KAFKA_BROKER").expect("KAFKA_BROKER says where the broker of this form is");
+            let number = SHOPS_OPENED.fetch_add(1, Ordering::Relaxed);
+            self.settings.insert("KAFKA_BROKER".to_owned(), broker);
+            let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+            self.settings
+                .insert("KAFKA_TOPIC_PREFIX".to_owned(), format!("t{started}-{}-{number}-", std::process::id()));
+        }
+        self
+    }
+
+    /// The processes of the shop.
+    fn processes(&self) -> Vec<Option<Role>> {
+        match self.form {
+            Form::One | Form::Kafka => vec![None],
+            Form::Roles => Role::ALL.into_iter().map(Some).collect(),
+        }
     }
 
     /// With an environment variable set.
@@ -117,11 +191,18 @@ impl Opening {
 
     /// The process, not yet started, in `directory`.
     pub fn command(&self, directory: &Path) -> Command {
+        self.command_of(None, directory)
+    }
+
+    fn command_of(&self, role: Option<Role>, directory: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_microcommerce"));
         for setting in NOT_INHERITED {
             command.env_remove(setting);
         }
         command.args(&self.arguments).env("DATA_DIR", directory).envs(&self.settings).stdin(Stdio::null());
+        if let Some(role) = role {
+            command.args(["--role", role.argument()]).env("PORT", &self.settings[role.setting()]);
+        }
         command
     }
 
@@ -177,9 +258,9 @@ pub fn wait_for_end(child: &mut Child) -> ExitStatus {
 /// An open shop. Dropped, it is killed; if its test failed, the end of its log is shown.
 pub struct Shop {
     opening: Opening,
-    process: Child,
+    processes: Vec<(Option<Role>, Child)>,
     directory: TempDir,
-    /// From the start of the process to the first ready answer.
+    /// From the start of the processes to the first ready answer.
     pub ready_after: Duration,
 }
 
@@ -191,10 +272,21 @@ impl Shop {
 
     fn open(opening: Opening) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let process = spawn(&opening, directory.path());
-        let mut shop = Self { opening, process, directory, ready_after: Duration::ZERO };
+        let mut shop = Self { opening, processes: Vec::new(), directory, ready_after: Duration::ZERO };
+        shop.spawn_all();
         shop.wait_until_ready();
         shop
+    }
+
+    fn spawn_all(&mut self) {
+        for role in self.opening.processes() {
+            self.processes.push((role, spawn(&self.opening, role, self.directory.path())));
+        }
+    }
+
+    /// How it was opened.
+    pub fn form(&self) -> Form {
+        self.opening.form
     }
 
     /// Where the shop keeps its data.
@@ -207,6 +299,11 @@ impl Shop {
         std::fs::read_to_string(log_path(self.directory.path())).unwrap()
     }
 
+    /// A setting that it was opened with.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.opening.settings.get(name).map(String::as_str)
+    }
+
     pub fn port(&self, role: Role) -> u16 {
         self.opening.settings[role.setting()].parse().unwrap()
     }
@@ -216,37 +313,63 @@ impl Shop {
         Client::of_port(self.port(Role::Gateway))
     }
 
-    fn wait_until_ready(&mut self) {
+    /// Waits until the gateway says that every service can be asked.
+    pub fn wait_until_ready(&mut self) {
         let started = Instant::now();
         let client = self.client();
         let log = log_path(self.directory.path());
-        let process = &mut self.process;
+        let processes = &mut self.processes;
         until(READY_WITHIN, "the shop is ready", || {
-            if let Some(status) = process.try_wait().unwrap() {
-                panic!("the shop ended with {status} before it was ready:\n{}", log_tail(&log));
+            for (role, process) in &mut *processes {
+                if let Some(status) = process.try_wait().unwrap() {
+                    panic!("the process {role:?} ended with {status} before the shop was ready:\n{}", log_tail(&log));
+                }
             }
             client.get("/readyz").try_send().ok().filter(|answer| answer.status == 200)
         });
         self.ready_after = started.elapsed();
     }
 
-    /// `kill -9`: no word to the process.
+    /// `kill -9`: no word to the processes.
     pub fn kill_9(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        for (_, process) in &mut self.processes {
+            process.kill().unwrap();
+        }
+        for (_, mut process) in self.processes.drain(..) {
+            process.wait().unwrap();
+        }
     }
 
-    /// Starts the process again on the same directory and the same ports.
+    /// `kill -9` of the process of one role, in a shop that has one.
+    pub fn kill_9_role(&mut self, role: Role) {
+        let place = self.processes.iter().position(|(of, _)| *of == Some(role)).expect("the role has a process");
+        let (_, mut process) = self.processes.remove(place);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// Starts the process of one role again.
+    pub fn reopen_role(&mut self, role: Role) {
+        assert!(self.processes.iter().all(|(of, _)| *of != Some(role)), "the role still runs");
+        self.processes.push((Some(role), spawn(&self.opening, Some(role), self.directory.path())));
+    }
+
+    /// Starts the processes again on the same directory and the same ports.
     pub fn reopen(&mut self) {
-        assert!(self.process.try_wait().unwrap().is_some(), "the shop is still open");
-        self.process = spawn(&self.opening, self.directory.path());
+        for (_, process) in &mut self.processes {
+            assert!(process.try_wait().unwrap().is_some(), "the shop is still open");
+        }
+        self.processes.clear();
+        self.spawn_all();
         self.wait_until_ready();
     }
 
-    /// Asks the process to end, as an operator's Ctrl-C or a supervisor does.
+    /// Asks the processes to end, as an operator's Ctrl-C or a supervisor does.
     pub fn send_sigterm(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().unwrap();
-        assert!(status.success(), "kill -TERM failed");
+        for (_, process) in &self.processes {
+            let status = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
+            assert!(status.success(), "kill -TERM failed");
+        }
     }
 
     /// Ends the shop as an operator does, so that it takes its leave of a Kafka broker that other tests go on using.
@@ -256,16 +379,19 @@ impl Shop {
         assert_eq!(status.code(), Some(0), "{status}");
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the processes to end by themselves; the first status that is not 0, or 0.
     pub fn wait_for_end(&mut self) -> ExitStatus {
-        wait_for_end(&mut self.process)
+        let ends: Vec<ExitStatus> = self.processes.iter_mut().map(|(_, process)| wait_for_end(process)).collect();
+        *ends.iter().find(|status| !status.success()).unwrap_or(&ends[0])
     }
 }
 
 impl Drop for Shop {
     fn drop(&mut self) {
-        let _already_ended = self.process.kill();
-        let _already_waited = self.process.wait();
+        for (_, process) in &mut self.processes {
+            let _already_ended = process.kill();
+            let _already_waited = process.wait();
+        }
         if thread::panicking() {
             eprintln!("--- the shop's log ends with:\n{}", log_tail(&log_path(self.directory.path())));
         }
@@ -280,9 +406,9 @@ fn log_path(directory: &Path) -> PathBuf {
     directory.join("log")
 }
 
-fn spawn(opening: &Opening, directory: &Path) -> Child {
+fn spawn(opening: &Opening, role: Option<Role>, directory: &Path) -> Child {
     let log = File::options().create(true).append(true).open(log_path(directory)).unwrap();
-    let mut command = opening.command(&data_dir(directory));
+    let mut command = opening.command_of(role, &data_dir(directory));
     command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Currency, EventId, OrderId, PaymentId, ProductId, Quantity, RefundId, ReservationId, Service, SessionId, Sku,
-    Timestamp, UserId,
+    Timestamp, UserId, time::rfc3339,
 };
 
 /// Where a message travels.
@@ -32,6 +32,17 @@ pub enum Topic {
 }
 
 impl Topic {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::OrderEvents,
+        Self::PaymentEvents,
+        Self::InventoryEvents,
+        Self::ProductEvents,
+        Self::UserEvents,
+        Self::InventoryCommands,
+        Self::PaymentCommands,
+    ];
+
     /// The name on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -82,6 +93,7 @@ pub enum Message {
         total_minor: i64,
         currency: Currency,
         reservation_id: ReservationId,
+        #[serde(with = "rfc3339")]
         expires_at: Timestamp,
     },
     #[serde(rename = "order.updated")]
@@ -99,6 +111,7 @@ pub enum Message {
         reservation_id: ReservationId,
         order_id: OrderId,
         quantity: Quantity,
+        #[serde(with = "rfc3339")]
         expires_at: Timestamp,
     },
     /// What is held is sold.
@@ -119,6 +132,7 @@ pub enum Message {
         sku: Sku,
         quantity: Quantity,
         available_after: i64,
+        #[serde(with = "rfc3339")]
         expires_at: Timestamp,
     },
     #[serde(rename = "inventory.reservation_rejected")]
@@ -167,6 +181,7 @@ pub enum Message {
         currency: Currency,
         provider: String,
         provider_ref: String,
+        #[serde(with = "rfc3339")]
         captured_at: Timestamp,
     },
     #[serde(rename = "payment.failed")]
@@ -193,6 +208,36 @@ pub enum Message {
 }
 
 impl Message {
+    /// The names of all messages of this build. What has another name comes from a newer one, and is not ours to judge.
+    pub const TYPES: [&'static str; 26] = [
+        "order.created",
+        "order.updated",
+        "order.paid",
+        "order.cancelled",
+        "inventory.reserve",
+        "inventory.commit",
+        "inventory.release",
+        "inventory.receive",
+        "inventory.reserved",
+        "inventory.reservation_rejected",
+        "inventory.committed",
+        "inventory.released",
+        "inventory.adjusted",
+        "payment.approve",
+        "payment.reject",
+        "payment.execute_charge",
+        "payment.refund",
+        "payment.execute_refund",
+        "payment.requested",
+        "payment.requires_action",
+        "payment.succeeded",
+        "payment.failed",
+        "payment.refunded",
+        "product.created",
+        "user.registered",
+        "user.logged_in",
+    ];
+
     /// Where it travels.
     #[must_use]
     pub const fn topic(&self) -> Topic {
@@ -268,6 +313,7 @@ pub struct Envelope {
     /// What it is about; the key.
     pub subject: String,
     /// When it happened.
+    #[serde(with = "rfc3339")]
     pub time: Timestamp,
     /// The version of the stream it comes from.
     pub seq: u64,
@@ -305,6 +351,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_list_of_types_is_the_messages_own() {
+        let unknown = serde_json::from_str::<Message>(r#"{"type":"?","data":{}}"#).unwrap_err().to_string();
+        let (_, expected) = unknown.split_once("expected one of ").unwrap();
+        let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+        assert_eq!(names, Message::TYPES);
+    }
+
+    #[test]
     fn an_envelope_reads_as_the_event_catalogue_says() {
         let order_id = OrderId::parse("ord_1").unwrap();
         let message =
@@ -313,7 +367,7 @@ mod tests {
             id: EventId::parse("evt_1").unwrap(),
             source: Service::Order,
             subject: message.subject().to_owned(),
-            time: Timestamp::from_seconds(0),
+            time: Timestamp::from_millis(1),
             seq: 3,
             schema: 1,
             correlation_id: Some("req_1".into()),
@@ -325,6 +379,7 @@ mod tests {
         assert_eq!(json["type"], "order.updated");
         assert_eq!(json["source"], "order-service");
         assert_eq!(json["subject"], "ord_1");
+        assert_eq!(json["time"], "1970-01-01T00:00:00.001Z");
         assert_eq!(json["data"]["to"], "paid");
         assert_eq!(serde_json::from_value::<Envelope>(json).unwrap(), envelope);
     }

@@ -113,17 +113,20 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// For `#[serde(with = "contracts::time::rfc3339")]`: the field as RFC 3339 text instead of an integer.
+/// For `#[serde(with = "contracts::time::rfc3339")]`: the field as RFC 3339 text with its milliseconds instead of an integer.
+/// What goes over a topic is for other programs too.
 pub mod rfc3339 {
     use super::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    /// Writes `2026-11-22T11:00:00Z`.
+    /// Writes `2026-11-22T11:00:00.123Z`.
     ///
     /// # Errors
     /// Only the serialiser's own.
     pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(time)
+        let instant = jiff::Timestamp::from_millisecond(time.as_millis());
+        let instant = instant.expect("the constructor keeps the years 0000 to 9999");
+        serializer.collect_str(&format_args!("{instant:.3}"))
     }
 
     /// Reads any RFC 3339 time.

@@ -22,6 +22,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod expiry;
+#[cfg(test)]
+mod golden_corpus;
 pub mod inbox;
 pub mod order;
 pub mod outbox;

@@ -10,6 +10,7 @@ use runtime::{
     operation::{self, Operation},
     supervision::{ChildSpec, Restart},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     expiry::ExpiryClock,
@@ -23,7 +24,7 @@ pub use crate::views::VIEWS;
 const INBOX_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why an order was not placed, found or changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum OrderError {
     /// There is not enough of these.
     #[error("not enough stock")]
@@ -281,9 +282,10 @@ impl From<AskError<OrderRefusal>> for OrderError {
             AskError::Refused(OrderRefusal::Unknown) => Self::NotFound,
             AskError::Refused(OrderRefusal::InvalidTransition { from }) => Self::InvalidTransition { from },
             AskError::Refused(OrderRefusal::DoesNotAddUp) => Self::DoesNotAddUp,
-            AskError::Refused(OrderRefusal::Exists) | AskError::DeadlineExceeded | AskError::Unavailable => {
-                Self::Unavailable
-            }
+            AskError::Refused(OrderRefusal::Exists)
+            | AskError::Parked { .. }
+            | AskError::DeadlineExceeded
+            | AskError::Unavailable => Self::Unavailable,
             AskError::Busy => Self::Busy,
         }
     }

@@ -16,6 +16,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod card;
+#[cfg(test)]
+mod golden_corpus;
 pub mod inbox;
 pub mod outbox;
 pub mod payment;

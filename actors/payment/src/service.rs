@@ -250,6 +250,7 @@ impl From<AskError<PaymentRefusal>> for PaymentError {
             AskError::Refused(PaymentRefusal::AlreadyPaid { payment_id }) => Self::AlreadyPaid { payment_id },
             AskError::Refused(PaymentRefusal::InvalidTransition { from }) => Self::InvalidTransition { from },
             AskError::Refused(PaymentRefusal::ExceedsRemaining { .. })
+            | AskError::Parked { .. }
             | AskError::DeadlineExceeded
             | AskError::Unavailable => Self::Unavailable,
             AskError::Busy => Self::Busy,

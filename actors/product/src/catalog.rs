@@ -3,6 +3,7 @@
 
 use contracts::{Currency, Money, ProductId, Quantity, Sku, Timestamp};
 use runtime::{JournalError, Row, SqlValue};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{FieldError, ProductError, QuoteError},
@@ -134,7 +135,7 @@ pub struct ProductDetail {
 }
 
 /// What a line names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ItemRef {
     /// A product.
     Product(ProductId),
@@ -143,7 +144,7 @@ pub enum ItemRef {
 }
 
 /// A line that wants a price.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuoteLine {
     /// Of what.
     pub item: ItemRef,
@@ -152,7 +153,7 @@ pub struct QuoteLine {
 }
 
 /// A line with its price.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotedLine {
     /// Under which it is reserved.
     pub sku: Sku,

@@ -2,6 +2,7 @@
 
 use contracts::Sku;
 use runtime::{AskError, JournalError};
+use serde::{Deserialize, Serialize};
 
 use crate::{product::ProductRefusal, stock_item::StockRefusal};
 
@@ -63,7 +64,7 @@ pub enum ProductError {
 }
 
 /// Why lines have no price.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum QuoteError {
     /// These lines, by their places from 0 up, name nothing that is in the catalogue.
     #[error("{} line(s) name no product", .lines.len())]
@@ -102,7 +103,7 @@ impl From<AskError<ProductRefusal>> for ProductError {
                 Self::Invalid(vec![FieldError::new("id", "there is a product with this id")])
             }
             AskError::Busy => Self::Busy,
-            AskError::DeadlineExceeded | AskError::Unavailable => Self::Unavailable,
+            AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => Self::Unavailable,
         }
     }
 }
@@ -121,6 +122,6 @@ pub fn of_stock(sku: &Sku, error: AskError<StockRefusal>) -> ProductError {
             ProductError::Invalid(vec![FieldError::new("delta", reason)])
         }
         AskError::Busy => ProductError::Busy,
-        AskError::DeadlineExceeded | AskError::Unavailable => ProductError::Unavailable,
+        AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => ProductError::Unavailable,
     }
 }

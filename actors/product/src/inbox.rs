@@ -16,9 +16,9 @@ pub async fn take_in(stock: &Entities<StockItem>, envelope: &Envelope) -> Result
     match stock.ask(sku.as_str(), command, meta(envelope)).await {
         Ok(_) => Ok(()),
         Err(AskError::Refused(refusal)) => Err(InboxError::Poison(format!("{sku}: {refusal:?}"))),
-        Err(error @ (AskError::Busy | AskError::DeadlineExceeded | AskError::Unavailable)) => {
-            Err(InboxError::NotNow(error.to_string()))
-        }
+        Err(
+            error @ (AskError::Busy | AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable),
+        ) => Err(InboxError::NotNow(error.to_string())),
     }
 }
 

@@ -24,6 +24,8 @@
 
 mod catalog;
 mod error;
+#[cfg(test)]
+mod golden_corpus;
 mod inbox;
 mod levels;
 mod outbox;

@@ -2,7 +2,7 @@
 //!
 //! Callers hold `(kind, id)`, never an entity's address: the id hashes to a shard, the shard knows who is awake. Every ask
 //! has a deadline that travels with it, holds a permit until its reply has left, and ends in exactly one of: accepted,
-//! refused, busy, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
+//! refused, busy, parked, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
 //! first outcome.
 
 use std::{
@@ -24,10 +24,12 @@ use crate::{
     command::CommandMeta,
     current::Current,
     entity::{Entity, EntityId},
+    inspection::{AwakeEntity, AwakeSource, keep_most_urgent},
     journal::{Journal, JournalError},
+    parking::{ParkedEntity, Parking, ParkingRules},
     roster::Roster,
     shard::{EntityMessage, Shard, ShardArguments, ShardMessage},
-    supervision::{ChildSpec, Restart},
+    supervision::{Activity, ChildSpec, Restart},
 };
 
 /// The bounds of one kind of entity.
@@ -45,6 +47,11 @@ pub struct EntitiesConfig {
     pub recoveries_per_shard_max: usize,
     /// Events between two snapshots of one entity.
     pub snapshot_every: u64,
+    /// A shard, or an entity, that is in one message for longer is stuck: it is killed, and refused everything until it
+    /// ends. Reading its stream and waiting for the disk do not count.
+    pub stuck_after: Duration,
+    /// When an entity that falls again and again is left alone.
+    pub parking: ParkingRules,
 }
 
 impl Default for EntitiesConfig {
@@ -57,6 +64,9 @@ impl Default for EntitiesConfig {
             idle_after: Duration::from_secs(60),
             recoveries_per_shard_max: 64,
             snapshot_every: 1_000,
+            // A decision takes microseconds; this is far beyond any pause of the machine.
+            stuck_after: Duration::from_secs(30),
+            parking: ParkingRules::default(),
         }
     }
 }
@@ -70,6 +80,12 @@ pub enum AskError<R> {
     /// Too many commands are in flight. Nothing was done.
     #[error("too many commands are in flight; try again shortly")]
     Busy,
+    /// The entity falls again and again and is left alone for a while. Nothing was done.
+    #[error("the entity falls again and again and is left alone; its next trial is in {} s", .retry_after.as_secs_f64().ceil())]
+    Parked {
+        /// How long until its next trial.
+        retry_after: Duration,
+    },
     /// The deadline passed. Whether it was done is unknown: ask again with the same command id.
     #[error("no answer within the deadline; try again with the same command id")]
     DeadlineExceeded,
@@ -124,6 +140,8 @@ pub(crate) type Waiters = Arc<DashMap<EntityId, Arc<Notify>>>;
 struct ShardDoor<E: Entity> {
     address: Current<ActorRef<ShardMessage<E>>>,
     gate: Arc<Gate>,
+    activity: Activity,
+    parking: Arc<Parking>,
 }
 
 /// The entities of one kind; see the module's text. Clones are the same entities.
@@ -151,17 +169,15 @@ impl<E: Entity> Entities<E> {
     /// Entities on `journal`, within `service_gate`. Nothing runs until a supervisor starts [`Entities::shards`].
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, service_gate: &Arc<Gate>, config: EntitiesConfig, roster: Roster) -> Self {
-        let door = |_| ShardDoor {
+        let door = |index| ShardDoor {
             address: Current::empty(),
             gate: Gate::within(service_gate, config.in_flight_per_shard_max),
+            activity: roster.counters(&shard_name::<E>(index)).activity.clone(),
+            parking: Parking::new(config.parking, roster.counters(&shard_name::<E>(index))),
         };
-        Self {
-            doors: (0..config.shards.max(1)).map(door).collect(),
-            journal,
-            config: Arc::new(config),
-            roster,
-            waiters: Waiters::default(),
-        }
+        let doors: Arc<[ShardDoor<E>]> = (0..config.shards.max(1)).map(door).collect();
+        roster.set_awake_source(E::KIND, awake_source(&doors));
+        Self { doors, journal, config: Arc::new(config), roster, waiters: Waiters::default() }
     }
 
     /// The shards as children for a supervisor.
@@ -172,27 +188,30 @@ impl<E: Entity> Entities<E> {
 
     fn shard(&self, index: usize) -> ChildSpec {
         let entities = self.clone();
-        ChildSpec::new(format!("{}-shard-{index}", E::KIND), Restart::Permanent, move |supervisor| {
+        let (bound, activity) = (self.config.stuck_after, self.doors[index].activity.clone());
+        let shard = ChildSpec::new(shard_name::<E>(index), Restart::Permanent, move |supervisor| {
             let entities = entities.clone();
             async move {
                 let arguments = ShardArguments {
                     journal: Arc::clone(&entities.journal),
                     config: Arc::clone(&entities.config),
-                    name: format!("{}-shard-{index}", E::KIND),
+                    name: shard_name::<E>(index),
                     roster: entities.roster.clone(),
                     waiters: Arc::clone(&entities.waiters),
+                    parking: Arc::clone(&entities.doors[index].parking),
                 };
                 let (shard, _) = Shard::<E>::spawn_linked(None, Shard::default(), arguments, supervisor).await?;
                 entities.doors[index].address.set(shard.clone());
                 Ok(shard.get_cell())
             }
-        })
+        });
+        shard.kind("shard").watched(bound, activity)
     }
 
     /// Asks the entity `id` to do `command`. The answer comes after it is durable.
     ///
     /// # Errors
-    /// [`AskError`]; of these only `Refused` and `Busy` say for sure that nothing was done.
+    /// [`AskError`]; of these only `Refused`, `Busy` and `Parked` say for sure that nothing was done.
     pub async fn ask(&self, id: impl Into<EntityId>, command: E::Command, meta: CommandMeta) -> Answer<E> {
         let deadline = meta.deadline;
         let answer =
@@ -248,9 +267,36 @@ impl<E: Entity> Entities<E> {
     /// Makes the entity `id` panic: for drills and tests of supervision.
     pub fn inject_panic(&self, id: impl Into<EntityId>) {
         let id = id.into();
-        if let Ok(shard) = self.door(&id).address.get() {
-            let _ = shard.send_message(ShardMessage::Deliver { id, message: EntityMessage::Panic });
+        let door = self.door(&id);
+        if let Ok(shard) = door.address.get()
+            && shard.send_message(ShardMessage::Deliver { id, message: EntityMessage::Panic }).is_ok()
+        {
+            door.activity.enqueued();
         }
+    }
+
+    /// Sends every entity that is awake to sleep at once, as a lack of room would: for drills and tests.
+    pub fn inject_sleep(&self) {
+        for door in self.doors.iter() {
+            if let Ok(shard) = door.address.get() {
+                let _ = shard.send_message(ShardMessage::PutAllToSleep);
+            }
+        }
+    }
+
+    /// The entities that fell again and again and are left alone for now, by id.
+    #[must_use]
+    pub fn parked(&self) -> Vec<ParkedEntity> {
+        let now = Instant::now();
+        let mut parked: Vec<_> = self.doors.iter().flat_map(|door| door.parking.parked(now)).collect();
+        parked.sort_by(|a, b| a.id.cmp(&b.id));
+        parked
+    }
+
+    /// Ends the parking of the entity `id`: its next command wakes it. False where it is not parked.
+    pub fn unpark(&self, id: impl Into<EntityId>) -> bool {
+        let id = id.into();
+        self.door(&id).parking.unpark(&id)
     }
 
     /// How many commands are in flight, over all shards.
@@ -274,11 +320,42 @@ impl<E: Entity> Entities<E> {
         let door = self.door(&id);
         let permit = door.gate.try_enter().ok_or(AskError::Busy)?;
         let shard = door.address.get().map_err(|_| AskError::Unavailable)?;
+        door.parking.admit(&id, Instant::now()).map_err(|retry_after| AskError::Parked { retry_after })?;
         let (sender, answer) = oneshot::channel();
         let message = message(ReplyPort { sender, _permit: permit });
         shard.send_message(ShardMessage::Deliver { id, message }).map_err(|_| AskError::Unavailable)?;
+        door.activity.enqueued();
         Ok(answer)
     }
+}
+
+fn shard_name<E: Entity>(index: usize) -> String {
+    format!("{}-shard-{index}", E::KIND)
+}
+
+/// Asks the shards behind `doors` which of their entities are awake. It does not keep the entities alive.
+fn awake_source<E: Entity>(doors: &Arc<[ShardDoor<E>]>) -> AwakeSource {
+    let doors = Arc::downgrade(doors);
+    AwakeSource(Arc::new(move |limit, deadline| {
+        let doors = doors.upgrade();
+        Box::pin(async move {
+            let Some(doors) = doors else { return Vec::new() };
+            let asked = doors.iter().map(|door| awake_in_shard(door, limit, deadline));
+            let mut entities: Vec<AwakeEntity> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+            keep_most_urgent(&mut entities, limit);
+            entities
+        })
+    }))
+}
+
+async fn awake_in_shard<E: Entity>(door: &ShardDoor<E>, limit: usize, deadline: Instant) -> Vec<AwakeEntity> {
+    let Ok(shard) = door.address.get() else { return Vec::new() };
+    let (reply, answer) = oneshot::channel();
+    if shard.send_message(ShardMessage::ShowAwake { limit, reply }).is_err() {
+        return Vec::new();
+    }
+    door.activity.enqueued();
+    timeout_at(deadline, answer).await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// One caller's place among those who wait for an entity; given up on drop.

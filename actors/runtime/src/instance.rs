@@ -23,9 +23,11 @@ use crate::{
     entities::{Accepted, Answer, AskError, Delivery, Waiters},
     entity::{Entity, EntityId, EventPayload},
     journal::{Append, Fence, Journal, JournalError, NewEvent, Outcome, Recorded, ViewWrite},
+    parking::Parking,
     seen::{SEEN_COMMANDS_MAX, Seen, SeenCommand, SeenCommands},
     shard::EntityMessage,
     snapshot,
+    supervision::{Activity, Busy},
 };
 
 /// What an instance needs to start.
@@ -39,7 +41,10 @@ pub struct InstanceArguments {
     pub(crate) recoveries: Arc<Semaphore>,
     pub(crate) snapshot_every: u64,
     pub(crate) handled: Arc<AtomicU64>,
+    pub(crate) activity: Activity,
     pub(crate) waiters: Waiters,
+    /// Who wants to know that it works: it fell before.
+    pub(crate) watched_by: Option<Arc<Parking>>,
 }
 
 /// An instance's state: the entity's, and where it stands in its stream.
@@ -89,9 +94,11 @@ impl<E: Entity> Actor for Instance<E> {
         message: Self::Msg,
         state: &mut InstanceState<E>,
     ) -> Result<(), ActorProcessingErr> {
+        let busy = state.arguments.activity.enter();
         match message {
-            EntityMessage::Command(delivery) => state.serve(&myself, *delivery).await,
+            EntityMessage::Command(delivery) => state.serve(&myself, *delivery, &busy).await,
             EntityMessage::Read(read) => {
+                state.answered();
                 let settle = read(&state.state, state.version);
                 if state.arguments.fence.unsettled() == 0 {
                     settle(Ok(()));
@@ -129,9 +136,10 @@ impl<E: Entity> InstanceState<E> {
         if self.arguments.read_after_queued {
             let (done, settled) = oneshot::channel();
             journal.after_queued(Box::new(move |outcome| drop(done.send(outcome))));
-            settled.await??;
+            settled.await?.map_err(|error| self.blame(error))?;
         }
-        let loaded = journal.load(Arc::clone(&self.arguments.stream), SEEN_COMMANDS_MAX).await?;
+        let loaded = journal.load(Arc::clone(&self.arguments.stream), SEEN_COMMANDS_MAX).await;
+        let loaded = loaded.map_err(|error| self.blame(error))?;
         if let Some((version, bytes)) = loaded.snapshot {
             match snapshot::decode::<E::State>(E::SCHEMA, &bytes) {
                 Some(state) => (self.state, self.version, self.snapshot_version) = (state, version, version),
@@ -149,10 +157,27 @@ impl<E: Entity> InstanceState<E> {
         seen: Vec<SeenCommand>,
         is_complete: bool,
     ) -> Result<(), ActorProcessingErr> {
-        let events = self.arguments.journal.events(Arc::clone(&self.arguments.stream)).await?;
+        let events = self.arguments.journal.events(Arc::clone(&self.arguments.stream)).await;
+        let events = events.map_err(|error| self.blame(error))?;
         self.replay(&events)?;
         self.seen = SeenCommands::recovered(seen, is_complete);
         Ok(())
+    }
+
+    /// Notes whose fault it is that the stream could not be read: what cannot be understood is the entity's, everything
+    /// else the journal's, and then the fall does not count against the entity.
+    fn blame(&self, error: JournalError) -> JournalError {
+        if !matches!(error, JournalError::Corrupt(_)) {
+            self.arguments.fence.raise();
+        }
+        error
+    }
+
+    /// Tells who watches that it is awake and answers.
+    fn answered(&self) {
+        if let Some(parking) = &self.arguments.watched_by {
+            parking.answered(&self.arguments.id);
+        }
     }
 
     fn replay(&mut self, tail: &[Recorded]) -> Result<(), ActorProcessingErr> {
@@ -170,6 +195,7 @@ impl<E: Entity> InstanceState<E> {
         &mut self,
         myself: &ActorRef<EntityMessage<E>>,
         delivery: Delivery<E>,
+        busy: &Busy,
     ) -> Result<(), ActorProcessingErr> {
         if self.arguments.fence.is_raised() {
             return Err("the journal refused a write of this incarnation".into());
@@ -182,6 +208,7 @@ impl<E: Entity> InstanceState<E> {
         match self.seen.look_up(&delivery.meta.command_id) {
             Seen::Never => self.decide(myself, delivery),
             Seen::Before(first_version) => {
+                self.answered();
                 let stream = Arc::clone(&self.arguments.stream);
                 let outcome = self.arguments.journal.outcome(stream, delivery.meta.command_id, first_version);
                 tokio::spawn(async move {
@@ -197,7 +224,8 @@ impl<E: Entity> InstanceState<E> {
             Seen::Unsure => {
                 let stream = Arc::clone(&self.arguments.stream);
                 let outcome = self.arguments.journal.outcome(stream, delivery.meta.command_id, None);
-                match outcome.await? {
+                // A slow disk makes no entity stuck.
+                match busy.set_aside(outcome).await.map_err(|error| self.blame(error))? {
                     Some((outcome, events)) => {
                         delivery.reply.send(first_outcome::<E>(outcome, &events));
                         Ok(())
@@ -225,6 +253,7 @@ impl<E: Entity> InstanceState<E> {
         };
         let myself = myself.clone();
         let (id, waiters) = (Arc::clone(&self.arguments.id), Arc::clone(&self.arguments.waiters));
+        let watched_by = self.arguments.watched_by.clone();
         self.arguments.journal.append(Append {
             stream: Arc::clone(&self.arguments.stream),
             first_version,
@@ -242,6 +271,9 @@ impl<E: Entity> InstanceState<E> {
             settle: Box::new(move |outcome: Result<(), JournalError>| match outcome {
                 Ok(()) => {
                     reply.send(answer);
+                    if let Some(parking) = watched_by {
+                        parking.committed(&id);
+                    }
                     if let Some(notify) = waiters.get(&id) {
                         notify.notify_waiters();
                     }

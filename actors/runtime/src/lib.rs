@@ -11,9 +11,12 @@
 //! - [`shard`]: who is awake, who goes to sleep, what waits for whom; [`seen`]: which commands have been here before.
 //! - [`journal`]: the log: events, command ids and views in one transaction; SQLite is the default.
 //! - [`operation`]: one key, one execution, one stored result: the entity behind idempotency keys.
-//! - [`supervision`]: trees with restart intensity and backoff on ractor's links.
-//! - [`roster`]: what is alive, since when, how often it fell; what an operator looks at.
+//! - [`parking`]: entities that fall again and again are left alone for a while.
+//! - [`supervision`]: trees on ractor's links: strategies, restart intensity, backoff, and who is stuck in a message.
+//! - [`roster`]: what is alive, since when, how often it fell; the supervisors write it as they act.
+//! - [`inspection`]: the roster as an operator reads it: a snapshot, the changes after it, the entities that are awake.
 //! - [`current`]: how the outside holds on to something that may be restarted.
+//! - `testkit` (with the feature of that name): given/when/then, a journal with faults, the simulation, golden corpora.
 //!
 //! # One way for every command
 //!
@@ -28,14 +31,18 @@ pub mod command;
 pub mod current;
 pub mod entities;
 pub mod entity;
+pub mod inspection;
 mod instance;
 pub mod journal;
 pub mod operation;
+pub mod parking;
 pub mod roster;
 pub mod seen;
 pub mod shard;
 mod snapshot;
 pub mod supervision;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use admission::Gate;
 pub use command::{CommandId, CommandMeta, RequestContext};
@@ -44,4 +51,5 @@ pub use entities::{Accepted, AskError, Entities, EntitiesConfig};
 pub use entity::{Entity, EntityId};
 pub use instance::decode_event;
 pub use journal::{Journal, JournalError, Position, Recorded, Row, SqlValue, ViewWrite};
+pub use parking::{ParkedEntity, ParkingRules};
 pub use roster::Roster;

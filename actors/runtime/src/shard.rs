@@ -16,19 +16,24 @@ use std::{
     time::Duration,
 };
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::{sync::Semaphore, time::Instant};
-
-use crate::{
-    entities::{Delivery, EntitiesConfig, Waiters},
-    entity::{Entity, EntityId},
-    instance::{Instance, InstanceArguments},
-    journal::{Fence, Journal, Settle},
-    roster::{Counters, Roster},
-    supervision::exit_of,
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::Instant,
 };
 
-/// How often a shard looks for the idle.
+use crate::{
+    entities::{AskError, Delivery, EntitiesConfig, Waiters},
+    entity::{Entity, EntityId},
+    inspection::{AwakeEntity, EntityState, What, keep_most_urgent},
+    instance::{Instance, InstanceArguments},
+    journal::{Fence, Journal, Settle},
+    parking::Parking,
+    roster::{Counters, Roster, milliseconds},
+    supervision::{Activity, exit_of},
+};
+
+/// How often a shard looks for the idle and the stuck.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// One in this many of the awake is put to sleep when there is no room for another.
 const EVICTED_PART: usize = 16;
@@ -59,8 +64,17 @@ pub enum ShardMessage<E: Entity> {
         /// What.
         message: EntityMessage<E>,
     },
-    /// Look for the idle.
+    /// Look for the idle and the stuck.
     Sweep,
+    /// Tell which entities are awake, those that need attention most first.
+    ShowAwake {
+        /// At most so many.
+        limit: usize,
+        /// To whom.
+        reply: oneshot::Sender<Vec<AwakeEntity>>,
+    },
+    /// Send everybody to sleep, for a drill.
+    PutAllToSleep,
 }
 
 /// What a shard needs to start.
@@ -70,16 +84,28 @@ pub struct ShardArguments {
     pub(crate) name: String,
     pub(crate) roster: Roster,
     pub(crate) waiters: Waiters,
+    pub(crate) parking: Arc<Parking>,
+}
+
+/// An incarnation of an entity, from its spawning to the event of its end.
+struct Awake<E: Entity> {
+    instance: ActorRef<EntityMessage<E>>,
+    fence: Arc<Fence>,
+    activity: Activity,
+    /// It was killed because of a message that does not end. Until it has ended it gets nothing more, and nobody takes its
+    /// place: two incarnations must never write.
+    is_stuck: bool,
+    /// It was told to panic, for a drill: that is not held against it.
+    is_drilled: bool,
 }
 
 enum Slot<E: Entity> {
     Active {
-        instance: ActorRef<EntityMessage<E>>,
-        fence: Arc<Fence>,
+        awake: Awake<E>,
         last_used: Instant,
     },
     Passivating {
-        fence: Arc<Fence>,
+        awake: Awake<E>,
         waiting: Vec<EntityMessage<E>>,
     },
     /// It fell while writes were on their way: the next incarnation must read after them.
@@ -92,6 +118,8 @@ enum Slot<E: Entity> {
 pub struct ShardState<E: Entity> {
     journal: Arc<dyn Journal>,
     config: Arc<EntitiesConfig>,
+    name: String,
+    roster: Roster,
     slots: HashMap<EntityId, Slot<E>>,
     /// Whose actor is whose: supervision speaks of actors, callers of ids.
     ids: HashMap<ActorId, EntityId>,
@@ -99,6 +127,7 @@ pub struct ShardState<E: Entity> {
     counters: Arc<Counters>,
     handled: Arc<AtomicU64>,
     waiters: Waiters,
+    parking: Arc<Parking>,
 }
 
 /// The shard's actor; see the module's text.
@@ -129,8 +158,11 @@ impl<E: Entity> Actor for Shard<E> {
             recoveries: Arc::new(Semaphore::new(arguments.config.recoveries_per_shard_max)),
             handled: Arc::clone(&counters.handled),
             counters,
+            name: arguments.name,
+            roster: arguments.roster,
             config: arguments.config,
             waiters: arguments.waiters,
+            parking: arguments.parking,
         })
     }
 
@@ -148,10 +180,23 @@ impl<E: Entity> Actor for Shard<E> {
         message: Self::Msg,
         state: &mut ShardState<E>,
     ) -> Result<(), ActorProcessingErr> {
+        // The sweep is no message that anybody enqueued.
+        let _busy = (!matches!(message, ShardMessage::Sweep)).then(|| state.counters.activity.enter());
         match message {
             ShardMessage::Deliver { id, message } => state.deliver(&myself, id, message).await,
             ShardMessage::Sweep => {
+                state.kill_the_stuck();
                 state.put_idle_to_sleep();
+                state.parking.forget_old(Instant::now());
+                Ok(())
+            }
+            ShardMessage::PutAllToSleep => {
+                state.put_to_sleep_where(|_| true);
+                Ok(())
+            }
+            ShardMessage::ShowAwake { limit, reply } => {
+                // That nobody waits any more is no error.
+                let _ = reply.send(state.awake(limit));
                 Ok(())
             }
         }
@@ -165,14 +210,15 @@ impl<E: Entity> Actor for Shard<E> {
     ) -> Result<(), ActorProcessingErr> {
         let Some((who, exit)) = exit_of(&event) else { return Ok(()) };
         let Some(id) = state.ids.remove(&who) else { return Ok(()) };
-        if exit.is_failure() {
-            state.counters.failed(&exit.reason);
-            tracing::warn!(kind = E::KIND, %id, reason = %exit.reason, "entity fell; its next command wakes it again");
-        }
         let slot = state.slots.remove(&id);
+        if exit.is_failure() {
+            let was_stuck = slot.as_ref().and_then(Slot::awake).is_some_and(|awake| awake.is_stuck);
+            let reason = if was_stuck { state.stuck_text() } else { exit.reason };
+            state.note_fall(&id, &reason, slot.as_ref());
+        }
         state.counters.active.store(state.ids.len() as u64, Ordering::Relaxed);
         match slot {
-            Some(Slot::Passivating { fence, waiting }) => {
+            Some(Slot::Passivating { awake: Awake { fence, .. }, waiting }) => {
                 if fence.unsettled() > 0 {
                     state.slots.insert(Arc::clone(&id), Slot::Fallen { fence });
                 }
@@ -180,7 +226,7 @@ impl<E: Entity> Actor for Shard<E> {
                     state.deliver(&myself, Arc::clone(&id), message).await?;
                 }
             }
-            Some(Slot::Active { fence, .. }) if fence.unsettled() > 0 => {
+            Some(Slot::Active { awake: Awake { fence, .. }, .. }) if fence.unsettled() > 0 => {
                 state.slots.insert(id, Slot::Fallen { fence });
             }
             _ => {}
@@ -196,11 +242,14 @@ impl<E: Entity> ShardState<E> {
         id: EntityId,
         message: EntityMessage<E>,
     ) -> Result<(), ActorProcessingErr> {
+        let is_drilled = matches!(message, EntityMessage::Panic);
         let fallen = match self.slots.get_mut(&id) {
-            Some(Slot::Active { instance, last_used, .. }) => {
+            // Dropped with its reply port: the caller asks again.
+            Some(Slot::Active { awake, .. } | Slot::Passivating { awake, .. }) if awake.is_stuck => return Ok(()),
+            Some(Slot::Active { awake, last_used }) => {
                 *last_used = Instant::now();
-                // Unsent means that it fell a moment ago: the reply port is dropped, and its caller asks again.
-                let _ = instance.send_message(message);
+                awake.is_drilled |= is_drilled;
+                awake.send(message);
                 return Ok(());
             }
             Some(Slot::Passivating { waiting, .. }) => {
@@ -210,10 +259,16 @@ impl<E: Entity> ShardState<E> {
             Some(Slot::Fallen { fence }) => Some(Arc::clone(fence)),
             None => None,
         };
+        if let Err(retry_after) = self.parking.may_wake(&id, Instant::now()) {
+            if let EntityMessage::Command(delivery) = message {
+                delivery.reply.send(Err(AskError::Parked { retry_after }));
+            }
+            return Ok(());
+        }
         if self.ids.len() >= self.config.active_per_shard_max {
             self.put_longest_idle_to_sleep();
         }
-        let fence = Arc::new(Fence::default());
+        let (fence, activity) = (Arc::new(Fence::default()), Activity::new());
         let arguments = InstanceArguments {
             stream: format!("{}/{id}", E::KIND).into(),
             id: Arc::clone(&id),
@@ -223,15 +278,32 @@ impl<E: Entity> ShardState<E> {
             recoveries: Arc::clone(&self.recoveries),
             snapshot_every: self.config.snapshot_every,
             handled: Arc::clone(&self.handled),
+            activity: activity.clone(),
             waiters: Arc::clone(&self.waiters),
+            watched_by: self.parking.is_watched(&id).then(|| Arc::clone(&self.parking)),
         };
         let (instance, _) =
             Instance::<E>::spawn_linked(None, Instance::default(), arguments, myself.get_cell()).await?;
         self.ids.insert(instance.get_id(), Arc::clone(&id));
         self.counters.active.store(self.ids.len() as u64, Ordering::Relaxed);
-        let _ = instance.send_message(message);
-        self.slots.insert(id, Slot::Active { instance, fence, last_used: Instant::now() });
+        let awake = Awake { instance, fence, activity, is_stuck: false, is_drilled };
+        awake.send(message);
+        self.slots.insert(id, Slot::Active { awake, last_used: Instant::now() });
         Ok(())
+    }
+
+    /// Notes the fall of `id`. What its journal caused is not held against it: a raised fence says so.
+    fn note_fall(&self, id: &EntityId, reason: &str, slot: Option<&Slot<E>>) {
+        self.counters.failed(reason);
+        let is_by_its_journal = slot.is_some_and(|slot| slot.fence().is_raised());
+        let is_drilled = slot.and_then(Slot::awake).is_some_and(|awake| awake.is_drilled);
+        let is_parked = !is_by_its_journal && !is_drilled && self.parking.fell(id, reason, Instant::now());
+        self.roster.entity(if is_parked { What::EntityParked } else { What::EntityFell }, &self.name, id, reason);
+        if is_parked {
+            tracing::error!(kind = E::KIND, %id, reason, "entity fell again and again; it is left alone for a while");
+        } else {
+            tracing::warn!(kind = E::KIND, %id, reason, "entity fell; its next command wakes it again");
+        }
     }
 
     fn put_idle_to_sleep(&mut self) {
@@ -262,13 +334,123 @@ impl<E: Entity> ShardState<E> {
     }
 
     fn put_to_sleep_where(&mut self, is_chosen: impl Fn(Instant) -> bool) {
-        for slot in self.slots.values_mut() {
-            if let Slot::Active { instance, fence, last_used } = slot
-                && is_chosen(*last_used)
-                && instance.send_message(EntityMessage::Passivate).is_ok()
+        let mut chosen: Vec<_> = self
+            .slots
+            .iter_mut()
+            .filter(|(_, slot)| {
+                matches!(slot, Slot::Active { awake, last_used } if !awake.is_stuck && is_chosen(*last_used))
+            })
+            .collect();
+        // In the order of their ids: the table's order is chance, and a simulation must follow from its seed.
+        chosen.sort_unstable_by(|(a, _), (b, _)| (*a).cmp(*b));
+        for (_, slot) in chosen {
+            if let Slot::Active { awake, .. } = slot
+                && awake.send(EntityMessage::Passivate)
             {
-                *slot = Slot::Passivating { fence: Arc::clone(fence), waiting: Vec::new() };
+                *slot = Slot::Passivating { awake: awake.clone(), waiting: Vec::new() };
             }
         }
+    }
+
+    /// Kills whoever is in one message for too long. A decision that blocks its thread cannot be killed: its entity stays
+    /// in its slot, is refused everything, and wakes anew once it has ended.
+    fn kill_the_stuck(&mut self) {
+        let (text, mut stuck) = (self.stuck_text(), 0);
+        for (id, slot) in &mut self.slots {
+            let Some(awake) = slot.awake_mut() else { continue };
+            if !awake.is_stuck && awake.activity.stuck_for(self.config.stuck_after).is_some() {
+                awake.is_stuck = true;
+                awake.instance.kill();
+                tracing::error!(kind = E::KIND, %id, reason = text, "killed");
+                self.roster.entity(What::EntityStuck, &self.name, id, &text);
+                if let Slot::Passivating { waiting, .. } = slot {
+                    waiting.clear();
+                }
+                stuck += 1;
+            } else {
+                stuck += u64::from(awake.is_stuck);
+            }
+        }
+        self.counters.stuck.store(stuck, Ordering::Relaxed);
+    }
+
+    fn stuck_text(&self) -> String {
+        format!("stuck in one message for more than {:?}", self.config.stuck_after)
+    }
+
+    fn awake(&self, limit: usize) -> Vec<AwakeEntity> {
+        let shard: Arc<str> = format!("{}{}", self.roster.scope(), self.name).into();
+        let mut entities: Vec<AwakeEntity> =
+            self.slots.iter().filter_map(|(id, slot)| slot.shown(&shard, id)).collect();
+        keep_most_urgent(&mut entities, limit);
+        entities
+    }
+}
+
+impl<E: Entity> Awake<E> {
+    /// False when it ended a moment ago: the reply port is dropped, and its caller asks again.
+    fn send(&self, message: EntityMessage<E>) -> bool {
+        let is_sent = self.instance.send_message(message).is_ok();
+        if is_sent {
+            self.activity.enqueued();
+        }
+        is_sent
+    }
+}
+
+impl<E: Entity> Clone for Awake<E> {
+    fn clone(&self) -> Self {
+        Self {
+            instance: self.instance.clone(),
+            fence: Arc::clone(&self.fence),
+            activity: self.activity.clone(),
+            is_stuck: self.is_stuck,
+            is_drilled: self.is_drilled,
+        }
+    }
+}
+
+impl<E: Entity> Slot<E> {
+    fn awake(&self) -> Option<&Awake<E>> {
+        match self {
+            Self::Active { awake, .. } | Self::Passivating { awake, .. } => Some(awake),
+            Self::Fallen { .. } => None,
+        }
+    }
+
+    fn fence(&self) -> &Fence {
+        match self {
+            Self::Active { awake, .. } | Self::Passivating { awake, .. } => &awake.fence,
+            Self::Fallen { fence } => fence,
+        }
+    }
+
+    fn awake_mut(&mut self) -> Option<&mut Awake<E>> {
+        match self {
+            Self::Active { awake, .. } | Self::Passivating { awake, .. } => Some(awake),
+            Self::Fallen { .. } => None,
+        }
+    }
+
+    fn shown(&self, shard: &Arc<str>, id: &EntityId) -> Option<AwakeEntity> {
+        let awake = self.awake()?;
+        let reading = awake.activity.reading();
+        let state = match self {
+            _ if awake.is_stuck => EntityState::Stuck,
+            Self::Passivating { .. } => EntityState::GoingToSleep,
+            // It is running once it has read its stream.
+            _ if awake.instance.get_status() < ActorStatus::Running => EntityState::Recovering,
+            _ => EntityState::Running,
+        };
+        Some(AwakeEntity {
+            shard: Arc::clone(shard),
+            id: Arc::clone(id),
+            actor: awake.instance.get_id().pid(),
+            state,
+            queue_depth: reading.queue_depth.unwrap_or(0),
+            handled: reading.handled,
+            message_age_ms: reading.message_age.map(milliseconds),
+            unsettled: awake.fence.unsettled(),
+        })
     }
 }

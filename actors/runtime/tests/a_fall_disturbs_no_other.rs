@@ -23,7 +23,8 @@ use tokio::time::Instant;
 async fn a_panic_in_one_entity_disturbs_no_other() {
     let directory = tempfile::tempdir().unwrap();
     let system = System::start(directory.path()).await;
-    let (entities, panicking) = (2_000, 20);
+    // 1 % of them fall.
+    let (entities, panicking) = (10_000, 100);
     let answers = futures::future::join_all((0..entities).map(|number| {
         let counters = system.counters.clone();
         let explodes = number % (entities / panicking) == 0;
@@ -39,7 +40,7 @@ async fn a_panic_in_one_entity_disturbs_no_other() {
     }
     // Those that fell are awake again with the next command.
     for number in (0..entities).step_by((entities / panicking) as usize) {
-        system.counters.ask(format!("e{number}"), Count::Add(2), command(10_000 + number)).await.unwrap();
+        system.counters.ask(format!("e{number}"), Count::Add(2), command(entities + number)).await.unwrap();
         assert_eq!(system.total(&format!("e{number}")).await, 2);
     }
     let failures: u64 = system.roster.readings().iter().map(|reading| reading.failures).sum();
@@ -144,12 +145,9 @@ async fn a_child_that_falls_too_often_takes_its_supervisor_down() {
         async move { Ok(Hopeless::spawn_linked(None, Hopeless, (), supervisor).await?.0.get_cell()) }
     });
     let fast = Duration::from_millis(1);
-    let spec = SupervisorSpec {
-        path: "test".into(),
-        intensity: Intensity { restarts_max: 3, window: Duration::from_secs(60) },
-        backoff: Backoff { first: fast, max: fast, reset_after: Duration::from_secs(60) },
-        children: vec![child],
-    };
+    let spec = SupervisorSpec::new("test", vec![child])
+        .intensity(Intensity { restarts_max: 3, window: Duration::from_secs(60) })
+        .backoff(Backoff { first: fast, max: fast, reset_after: Duration::from_secs(60) });
     let (_, ended) = Supervisor::spawn(None, Supervisor, (spec, Roster::new())).await.unwrap();
     tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap();
     assert_eq!(starts.load(Ordering::SeqCst), 4, "the first start and three restarts");

@@ -95,6 +95,6 @@ fn unless_refused<R>(error: AskError<R>, refused: impl FnOnce(R) -> UserError) -
     match error {
         AskError::Refused(refusal) => refused(refusal),
         AskError::Busy => UserError::Busy,
-        AskError::DeadlineExceeded | AskError::Unavailable => UserError::Unavailable,
+        AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => UserError::Unavailable,
     }
 }

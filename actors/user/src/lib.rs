@@ -17,6 +17,8 @@
 pub mod email;
 pub mod email_claim;
 pub mod error;
+#[cfg(test)]
+mod golden_corpus;
 mod hex;
 pub mod outbox;
 pub mod password;

@@ -184,6 +184,10 @@ async fn a_hash_of_yesterdays_parameters_is_renewed_at_the_next_sign_in() {
 }
 
 async fn rows_of_commands(system: &System) -> i64 {
-    let rows = system.journal.query("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM commands)", vec![]).await.unwrap();
+    let rows = system
+        .journal
+        .query("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM commands)", vec![])
+        .await
+        .unwrap();
     rows[0].integer(0).unwrap()
 }

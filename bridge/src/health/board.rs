@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::directory::{HealthDirectory, HealthReport};
+use super::directory::{HealthDirectory, HealthReport, ServiceHealth};
 use super::transport::{BusUnreachable, HealthTransport};
 
 /// Where pongs are kept, and the bus over which they come. Clones are the same board.
@@ -66,6 +66,12 @@ impl HealthReader {
         let now = Instant::now();
         self.board.transport.reach(now)?;
         Ok(self.board.lock().report(now))
+    }
+
+    /// What one service said last, fresh or not; also while the bus is away.
+    #[must_use]
+    pub fn last_heard(&self, service: &str) -> Option<ServiceHealth> {
+        self.board.lock().report(Instant::now()).service(service).cloned()
     }
 
     /// How many records on the pong topic were none, since the start.

@@ -42,6 +42,8 @@ pub struct ResponderArgs {
     pub version: String,
     /// Which process this is, shown in the report.
     pub instance: String,
+    /// Where the service answers over HTTP, if others are to find it by its pongs; at most [`wire::WORD_BYTES_MAX`] bytes.
+    pub address: Option<String>,
     /// The service's own word on its condition.
     pub condition: ConditionCheck,
 }
@@ -136,6 +138,7 @@ impl ResponderState {
                 uptime_s: Some(self.started_at.elapsed().as_secs()),
                 rss_bytes: process_memory::resident_bytes(),
                 instance: Some(self.args.instance.clone()),
+                address: self.args.address.clone(),
             },
         }
     }

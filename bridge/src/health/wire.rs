@@ -7,7 +7,7 @@
 //! {"status":"healthy","service":"payment-service","timestamp":"2024-01-15T10:30:00Z"}
 //! ```
 //!
-//! and more fields may follow. Ours adds `version`, `uptime_s`, `rss_bytes` and `instance`; a reader must do without them.
+//! and more fields may follow. Ours adds `version`, `uptime_s`, `rss_bytes`, `instance` and `address`; a reader must do without them.
 //!
 //! **Does not** know how bytes travel, nor what is fresh: that is [`super::directory`]'s decision.
 
@@ -32,7 +32,7 @@ pub const UNHEALTHY: &str = "unhealthy";
 /// Longest pong that is read. Ours has about 200 bytes; the rest is room for fields of others.
 pub const PONG_BYTES_MAX: usize = 4_096;
 
-/// Longest name, status, version or instance that is taken from a pong: nobody's words may fill an operator's screen.
+/// Longest name, status, version, instance or address that is taken from a pong: nobody's words may fill an operator's screen.
 pub const WORD_BYTES_MAX: usize = 128;
 
 /// What a service says of itself.
@@ -65,6 +65,9 @@ pub struct PongDetails {
     /// Which process answers, when a service has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// Where the service answers over HTTP, such as `http://10.0.0.7:8081`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 impl PongDetails {
@@ -84,7 +87,7 @@ pub enum BadPong {
     /// No JSON object, or `status`, `service` or `timestamp` is missing or of another type.
     #[error("the pong is not of the expected shape")]
     Malformed,
-    /// A name, status, version or instance is empty or longer than [`WORD_BYTES_MAX`].
+    /// A name, status, version, instance or address is empty or longer than [`WORD_BYTES_MAX`].
     #[error("a word of the pong is empty or too long")]
     BadWord,
 }
@@ -105,7 +108,7 @@ impl Pong {
             return Err(BadPong::TooLong);
         }
         let pong: Self = serde_json::from_slice(bytes).map_err(|_| BadPong::Malformed)?;
-        let optional = [&pong.details.version, &pong.details.instance];
+        let optional = [&pong.details.version, &pong.details.instance, &pong.details.address];
         let words = [&pong.service, &pong.status].into_iter().chain(optional.into_iter().flatten());
         for word in words {
             if word.is_empty() || word.len() > WORD_BYTES_MAX {
@@ -157,11 +160,15 @@ mod tests {
             uptime_s: Some(7),
             rss_bytes: Some(9),
             instance: Some("a".into()),
+            address: Some("http://a:1".into()),
         };
         let pong = Pong { details, ..Pong::from_bytes(ORIGINAL.as_bytes()).unwrap() };
         let text = String::from_utf8(pong.to_bytes()).unwrap();
         let begins = ORIGINAL.trim_end_matches('}');
-        assert_eq!(text, format!(r#"{begins},"version":"0.1.0","uptime_s":7,"rss_bytes":9,"instance":"a"}}"#));
+        assert_eq!(
+            text,
+            format!(r#"{begins},"version":"0.1.0","uptime_s":7,"rss_bytes":9,"instance":"a","address":"http://a:1"}}"#)
+        );
         assert_eq!(Pong::from_bytes(text.as_bytes()), Ok(pong));
     }
 

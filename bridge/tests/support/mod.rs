@@ -2,6 +2,9 @@
 
 #![allow(dead_code)]
 
+pub mod kafka;
+pub mod relay;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -31,7 +34,12 @@ pub fn kafka_broker(test: &str) -> Option<String> {
 }
 
 pub fn kafka_at(broker: &str) -> Arc<dyn HealthTransport> {
-    KafkaHealth::start(KafkaHealthConfig { broker: broker.to_owned(), client_id: "bridge-test".to_owned() }).unwrap()
+    KafkaHealth::start(KafkaHealthConfig {
+        broker: broker.to_owned(),
+        client_id: "bridge-test".to_owned(),
+        topic_prefix: String::new(),
+    })
+    .unwrap()
 }
 
 pub fn in_process() -> Arc<dyn HealthTransport> {
@@ -117,6 +125,7 @@ impl House {
             service: service.to_owned(),
             version: "1.2.3".to_owned(),
             instance: "test-1".to_owned(),
+            address: None,
             condition: Arc::new(condition),
         };
         start_responder(args, self.parent.get_cell()).await.unwrap()

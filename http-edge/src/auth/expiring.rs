@@ -30,6 +30,10 @@ impl<K: Eq + std::hash::Hash, V: Clone> Expiring<K, V> {
         self.entries.remove(key);
     }
 
+    pub(super) fn clear(&self) {
+        self.entries.clear();
+    }
+
     /// Whether the entry was kept.
     pub(super) fn insert(&self, key: K, value: V, until: u64, now: u64) -> bool {
         if self.entries.len() >= self.entries_max {

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use contracts::Service;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::Call;
 use crate::auth::Role;
 use crate::body::JSON_BYTES_MAX;
 use crate::error::ApiError;
 use crate::fields;
+use crate::internal::{KILL, PANIC, PanicQuestion, STATS};
 use crate::json::Object;
 use crate::rate_limit::Purpose;
 use crate::reply::{self, Response};
@@ -31,20 +34,66 @@ pub(super) async fn answer(shop: Arc<Shop>, call: Call) -> Result<Response, ApiE
     })
 }
 
+/// What services add to the operator's page; the JSON of each is the service's own.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Stats {
+    orders: Option<Box<RawValue>>,
+    payments: Option<Box<RawValue>>,
+    provider: Option<Box<RawValue>>,
+    inventory: Option<Box<RawValue>>,
+    actors: Vec<Box<RawValue>>,
+    shards: Vec<Box<RawValue>>,
+}
+
 /// The sums of every set of books. What does not answer is `null`: an operator must see the rest.
 async fn stats(shop: &Shop, mut call: Call) -> Result<Response, ApiError> {
     call.role(&[Role::Admin])?;
-    let (orders, payments, inventory) = tokio::join!(orders(shop), payments(shop), inventory(shop));
+    let mut stats = own_stats(shop, &shop.here).await?;
+    for service in Service::ALL {
+        let Some(peers) = shop.peer_for(service) else { continue };
+        if let Ok(theirs) = peers.ask::<Stats>(service, STATS, &(), call.context.deadline).await {
+            stats.take(theirs);
+        }
+    }
+    reply::ok(&stats)
+}
+
+impl Stats {
+    fn take(&mut self, other: Self) {
+        self.orders = self.orders.take().or(other.orders);
+        self.payments = self.payments.take().or(other.payments);
+        self.provider = self.provider.take().or(other.provider);
+        self.inventory = self.inventory.take().or(other.inventory);
+        self.actors.extend(other.actors);
+        self.shards.extend(other.shards);
+    }
+}
+
+/// The part of the services of this process, and the whole of its tree.
+///
+/// # Errors
+/// 500 when something has no JSON, which our own types never have.
+pub(crate) async fn own_stats(shop: &Shop, services: &[Service]) -> Result<Stats, ApiError> {
+    let is_asked = |service| services.contains(&service);
+    let (orders, payments, inventory) = tokio::join!(
+        async { if is_asked(Service::Order) { orders(shop).await } else { None } },
+        async { if is_asked(Service::Payment) { payments(shop).await } else { None } },
+        async { if is_asked(Service::Product) { inventory(shop).await } else { None } },
+    );
     let (payments, provider) = payments.unzip();
-    reply::ok(
-        &Object::new()
-            .field("orders", &orders)
-            .field("payments", &payments)
-            .field("provider", &provider)
-            .field("inventory", &inventory)
-            .field("actors", &shop.roster.entries())
-            .field("shards", &shop.roster.readings()),
-    )
+    let optional = |part: Option<Object>| part.map(|part| raw(&part)).transpose();
+    Ok(Stats {
+        orders: optional(orders)?,
+        payments: optional(payments)?,
+        provider: optional(provider)?,
+        inventory: optional(inventory)?,
+        actors: shop.roster.entries().iter().map(raw).collect::<Result<_, _>>()?,
+        shards: shop.roster.readings().iter().map(raw).collect::<Result<_, _>>()?,
+    })
+}
+
+fn raw(part: &impl Serialize) -> Result<Box<RawValue>, ApiError> {
+    to_raw_value(part).map_err(ApiError::internal)
 }
 
 async fn orders(shop: &Shop) -> Option<Object> {
@@ -88,8 +137,8 @@ async fn inventory(shop: &Shop) -> Option<Object> {
 }
 
 /// Whoever breaks things, for an admin. Without one there is no such route, for anybody.
-fn chaos<'a>(shop: &'a Shop, call: &mut Call) -> Result<&'a dyn Chaos, ApiError> {
-    let chaos = shop.chaos.as_deref().ok_or_else(ApiError::unknown_route)?;
+fn chaos(shop: &Shop, call: &mut Call) -> Result<Arc<dyn Chaos>, ApiError> {
+    let chaos = shop.chaos.clone().ok_or_else(ApiError::unknown_route)?;
     call.role(&[Role::Admin])?;
     Ok(chaos)
 }
@@ -100,7 +149,10 @@ async fn kill(shop: &Shop, mut call: Call) -> Result<Response, ApiError> {
     let name = fields::read(&body, |form| form.text("service", 1..=NAME_MAX))?;
     let service = Service::named(&name).ok_or_else(|| ApiError::invalid_field("service", "is not a service"))?;
     tracing::warn!(%service, "killed by an admin, for a drill");
-    chaos.kill(service);
+    match shop.peer_for(service) {
+        None => chaos.kill(service),
+        Some(peers) => drop(peers.ask::<bool>(service, KILL, &(), call.context.deadline).await?),
+    }
     Ok(reply::no_content())
 }
 
@@ -109,9 +161,10 @@ async fn panic_entity(shop: &Shop, mut call: Call) -> Result<Response, ApiError>
     let body = call.request.json_bytes(JSON_BYTES_MAX).await?;
     let (kind, id) = fields::read(&body, |form| (form.text("entity", 1..=NAME_MAX), form.text("id", 1..=NAME_MAX)))?;
     tracing::warn!(kind, id, "made to panic by an admin, for a drill");
-    if chaos.panic_entity(&kind, &id) {
-        Ok(reply::no_content())
-    } else {
-        Err(ApiError::invalid_field("entity", "is not a kind of entity"))
-    }
+    let owner = if kind == "payment" { Service::Payment } else { Service::Order };
+    let is_known = match shop.peer_for(owner) {
+        None => chaos.panic_entity(&kind, &id),
+        Some(peers) => peers.ask(owner, PANIC, &PanicQuestion { kind, id }, call.context.deadline).await?,
+    };
+    if is_known { Ok(reply::no_content()) } else { Err(ApiError::invalid_field("entity", "is not a kind of entity")) }
 }

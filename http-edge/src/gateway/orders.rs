@@ -20,6 +20,7 @@ use crate::fields;
 use crate::idempotency::IdempotencyKey;
 use crate::idempotent::{self, Answer, Attempt, Keyed};
 use crate::json::Object;
+use crate::neighbours;
 use crate::rate_limit::Purpose;
 use crate::reply::{self, Response};
 use crate::request::Request;
@@ -82,7 +83,7 @@ async fn placed(
     let submitted = if attempt.is_resumed { submitted(shop, &placing.order_id, context).await? } else { None };
     let draft = match submitted {
         Some(draft) => draft,
-        None => wanted.priced(&shop.products.get()?.quote(&wanted.to_quote()).await?, placing)?,
+        None => wanted.priced(&neighbours::quote(shop, wanted.to_quote(), context).await?, placing)?,
     };
     let lines = draft.lines.clone();
     let order = match orders.place(draft, context).await {

@@ -21,6 +21,7 @@ use crate::failures::{already_paid, refused_by_order};
 use crate::idempotency::IdempotencyKey;
 use crate::idempotent::{self, Answer, Attempt, Keyed};
 use crate::json::Object;
+use crate::neighbours;
 use crate::rate_limit::Purpose;
 use crate::reply::{self, Response};
 use crate::request::Request;
@@ -128,7 +129,7 @@ async fn own_order(
     order_id: &OrderId,
     context: &RequestContext,
 ) -> Result<Order, ApiError> {
-    let order = shop.orders.get()?.order(order_id, context).await?;
+    let order = neighbours::order(shop, order_id, context).await?;
     if order.draft.user_id == user.user_id { Ok(order) } else { Err(ApiError::not_found("order")) }
 }
 
@@ -174,9 +175,8 @@ async fn decided(
 /// So that the order reads as its payment does. If it takes too long, it will a little later.
 async fn settle(shop: &Shop, payment: &Payment, context: &RequestContext) {
     let context = RequestContext { deadline: Instant::now() + SETTLE_PATIENCE, ..context.clone() };
-    let Ok(orders) = shop.orders.get() else { return };
-    if let Err(error) = orders.settled(&payment.order_id, &payment.payment_id, &context).await {
-        tracing::warn!(order_id = %payment.order_id, %error, "the order has not taken account of its payment yet");
+    if let Err(error) = neighbours::settled(shop, &payment.order_id, &payment.payment_id, &context).await {
+        tracing::warn!(order_id = %payment.order_id, ?error, "the order has not taken account of its payment yet");
     }
 }
 

@@ -246,3 +246,27 @@ fn outcome_of(book: &Book, key: &str) -> ChargeOutcome {
 fn down(error: AskError<MoreThanCaptured>) -> ProviderDown {
     ProviderDown(error.to_string())
 }
+
+#[cfg(test)]
+mod golden_corpus {
+    use std::path::Path;
+
+    use runtime::{event_samples, testkit::golden};
+
+    use super::*;
+
+    #[test]
+    fn every_event_of_the_books_can_be_read() {
+        let samples = event_samples!(Booked {
+            Booked::Captured { .. } => Booked::Captured {
+                amount_minor: 9_999,
+                currency: "USD".parse().unwrap(),
+                at: Timestamp::from_seconds(1_700_000_000),
+            },
+            Booked::Declined { .. } => Booked::Declined { code: "card_declined".into() },
+            Booked::ActionRequired {} => Booked::ActionRequired {},
+            Booked::GivenBack { .. } => Booked::GivenBack { key: "rfnd_1".into(), amount_minor: 500 },
+        });
+        golden::check::<BookedCharge>(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/charge"), samples);
+    }
+}

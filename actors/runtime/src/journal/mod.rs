@@ -8,6 +8,9 @@
 
 mod checkpointer;
 pub mod keeper;
+#[cfg(feature = "testkit")]
+pub mod memory;
+mod reads;
 mod schema;
 pub mod sqlite;
 mod writer;
@@ -215,7 +218,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// True once a write of this incarnation has failed.
+    /// True once a write of this incarnation has failed, or its journal could not serve it.
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire)

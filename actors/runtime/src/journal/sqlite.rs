@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering, fence},
     },
     thread,
     time::{Duration, Instant},
@@ -22,20 +22,16 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use futures::{FutureExt, future::BoxFuture};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter, types::ValueRef};
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Append, Journal, JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, Settle,
-    SqlValue,
+    Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
     checkpointer::Checkpointer,
-    schema,
-    writer::{Request, Settled, Writer, stored_outcome},
+    reads, schema,
+    writer::{Request, Settled, Writer, refuse_all},
 };
-use crate::{
-    command::CommandId,
-    seen::{SEEN_COMMANDS_MAX, SeenCommand},
-};
+use crate::command::CommandId;
 
 /// Threads that read. Two: one may sit in a long scan while the other serves.
 const READERS: usize = 2;
@@ -45,8 +41,6 @@ const READ_QUEUE_MAX: usize = 4_096;
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Between two tries for the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
-/// Prepared statements kept per connection.
-const STATEMENTS_MAX: usize = 128;
 
 /// Why a journal could not be opened: one plain sentence each, for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +102,8 @@ type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 /// The journal in one SQLite database; see the module's text.
 pub struct SqliteJournal {
     requests: Sender<Request>,
+    /// The writer's inbox: whoever sends to a writer that has ended refuses what nobody will read.
+    inbox: Receiver<Request>,
     reads: Sender<ReadJob>,
     committed: watch::Receiver<Position>,
     closed: watch::Receiver<Option<JournalError>>,
@@ -133,14 +129,12 @@ impl SqliteJournal {
         let newer = |found| OpenError::Newer { file: file.clone(), found };
         schema::bring_up_to_date(&mut connection).map_err(database)?.map_err(newer)?;
         connection.execute_batch(options.views).map_err(database)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        let newest: i64 = connection
-            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))
-            .map_err(database)?;
+        connection.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
+        let newest = reads::newest_position(&connection).map_err(database)?;
 
         let (requests, inbox) = unbounded();
         let (reads, jobs) = bounded::<ReadJob>(READ_QUEUE_MAX);
-        let (committed_sender, committed) = watch::channel(newest.unsigned_abs());
+        let (committed_sender, committed) = watch::channel(newest);
         let (closed_sender, closed) = watch::channel(None);
         let (settled, to_settle) = mpsc::unbounded_channel();
         let is_open = Arc::new(AtomicBool::new(true));
@@ -155,7 +149,7 @@ impl SqliteJournal {
         let writer = Writer::new(
             connection,
             checkpointer,
-            inbox,
+            inbox.clone(),
             settled,
             committed_sender,
             closed_sender,
@@ -168,12 +162,16 @@ impl SqliteJournal {
                 drop(lock);
             })
             .map_err(unwritable)?;
-        Ok(Arc::new(Self { requests, reads, committed, closed, is_open }))
+        Ok(Arc::new(Self { requests, inbox, reads, committed, closed, is_open }))
     }
 
     fn send(&self, request: Request) {
-        if let Err(unsent) = self.requests.send(request) {
-            unsent.into_inner().refuse(&JournalError::Closed);
+        // It cannot fail: the other end is held here as well.
+        let _ = self.requests.send(request);
+        // Together with the writer's end: either it has seen this request, or this has seen that it ended.
+        fence(Ordering::SeqCst);
+        if !self.is_open() {
+            refuse_all(&self.inbox, &JournalError::Closed);
         }
     }
 
@@ -181,6 +179,9 @@ impl SqliteJournal {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, JournalError>> {
+        if !self.is_open() {
+            return async { Err(JournalError::Closed) }.boxed();
+        }
         let (reply, answer) = oneshot::channel();
         let job: ReadJob = Box::new(move |connection| {
             let _ = reply.send(job(connection));
@@ -219,26 +220,15 @@ impl Journal for SqliteJournal {
     }
 
     fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>> {
-        self.read(move |connection| load_stream(connection, &stream, seen_max).map_err(query_error))
+        self.read(move |connection| reads::load_stream(connection, &stream, seen_max))
     }
 
     fn events(&self, stream: Arc<str>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
-        self.read(move |connection| events_of(connection, &stream, 0, i64::MAX.unsigned_abs()).map_err(query_error))
+        self.read(move |connection| reads::all_events_of(connection, &stream))
     }
 
     fn read_after(&self, position: Position, limit: usize) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
-        self.read(move |connection| {
-            let mut statement = connection
-                .prepare_cached(
-                    "SELECT position, stream, version, event_type, schema, payload, at_ms, correlation_id, causation_id, \
-                     actor FROM events WHERE position > ?1 ORDER BY position LIMIT ?2",
-                )
-                .map_err(query_error)?;
-            let rows = statement
-                .query_map(params![position.cast_signed(), limit as i64], recorded)
-                .map_err(query_error)?;
-            rows.collect::<Result<_, _>>().map_err(query_error)
-        })
+        self.read(move |connection| reads::read_after(connection, position, limit))
     }
 
     fn committed(&self) -> watch::Receiver<Position> {
@@ -246,32 +236,11 @@ impl Journal for SqliteJournal {
     }
 
     fn query(&self, sql: &'static str, values: Vec<SqlValue>) -> BoxFuture<'static, Result<Vec<Row>, JournalError>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(sql).map_err(query_error)?;
-            let columns = statement.column_count();
-            let mut rows = statement.query(params_from_iter(values)).map_err(query_error)?;
-            let mut answer = Vec::new();
-            while let Some(row) = rows.next().map_err(query_error)? {
-                if answer.len() == QUERY_ROWS_MAX {
-                    return Err(JournalError::Query(format!("more than {QUERY_ROWS_MAX} rows: {sql}")));
-                }
-                let values: Result<Vec<_>, _> = (0..columns).map(|column| row.get_ref(column).map(sql_value)).collect();
-                answer.push(Row(values.map_err(query_error)?));
-            }
-            Ok(answer)
-        })
+        self.read(move |connection| reads::query(connection, sql, &values))
     }
 
     fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>> {
-        self.read(move |connection| {
-            connection
-                .query_row("SELECT position FROM positions WHERE subscription = ?1", [&*subscription], |row| {
-                    row.get::<_, i64>(0)
-                })
-                .optional()
-                .map(|position| position.unwrap_or(0).unsigned_abs())
-                .map_err(query_error)
-        })
+        self.read(move |connection| reads::position_of(connection, &subscription))
     }
 
     fn store_position(
@@ -303,7 +272,7 @@ impl Journal for SqliteJournal {
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
-        let _ = self.requests.send(Request::Close);
+        self.send(Request::Close);
         let closed = self.closed();
         async move {
             closed.await;
@@ -361,7 +330,7 @@ fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
     let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     reader.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 268435456;")?;
     reader.busy_timeout(Duration::from_secs(1))?;
-    reader.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    reader.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
     Ok(reader)
 }
 
@@ -377,125 +346,4 @@ fn spawn_reader(connection: Connection, jobs: Receiver<ReadJob>) -> io::Result<t
             job(&connection);
         }
     })
-}
-
-fn load_stream(connection: &Connection, stream: &str, seen_max: usize) -> rusqlite::Result<Loaded> {
-    // One read transaction: the snapshot, the tail and the ids are of one moment.
-    let snapshot_of_the_database = connection.unchecked_transaction()?;
-    let snapshot = connection
-        .prepare_cached("SELECT version, state FROM snapshots WHERE stream = ?1")?
-        .query_row([stream], |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, Vec<u8>>(1)?)))
-        .optional()?;
-    let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
-    let tail = events_of(connection, stream, after, i64::MAX.unsigned_abs())?;
-    let (seen, seen_is_complete) = seen_commands(connection, stream, seen_max)?;
-    drop(snapshot_of_the_database);
-    Ok(Loaded { snapshot, tail, seen, seen_is_complete })
-}
-
-/// The commands that a stream has seen, and whether that is all of them.
-fn seen_commands(connection: &Connection, stream: &str, seen_max: usize) -> rusqlite::Result<(Vec<SeenCommand>, bool)> {
-    let mut seen = connection
-        .prepare_cached("SELECT command_id FROM commands WHERE stream = ?1 LIMIT ?2")?
-        .query_map(params![stream, seen_max.saturating_add(1) as i64], |row| row.get::<_, [u8; 16]>(0))?
-        .map(|id| id.map(|id| (CommandId::from_bytes(id), None)))
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let is_complete = seen.len() <= seen_max;
-    seen.truncate(seen_max);
-    let newest: Option<i64> = connection
-        .prepare_cached("SELECT max(version) FROM versions WHERE stream = ?1")?
-        .query_row([stream], |row| row.get(0))?;
-    if newest.unwrap_or(0) > SEEN_COMMANDS_MAX as i64 {
-        return Ok((seen, false));
-    }
-    let mut statement = connection.prepare_cached(
-        "SELECT command_id, version FROM versions WHERE stream = ?1 AND command_id IS NOT NULL ORDER BY version",
-    )?;
-    let mut rows = statement.query([stream])?;
-    let mut last = None;
-    while let Some(row) = rows.next()? {
-        let id = CommandId::from_bytes(row.get(0)?);
-        // A command's versions stand together: its first is the one that counts.
-        if last.replace(id) != Some(id) {
-            seen.push((id, Some(row.get::<_, i64>(1)?.unsigned_abs())));
-        }
-    }
-    Ok((seen, is_complete))
-}
-
-/// The events of one stream with `after < version`, at most `count` of them.
-pub(super) fn events_of(
-    connection: &Connection,
-    stream: &str,
-    after: u64,
-    count: u64,
-) -> rusqlite::Result<Vec<Recorded>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT e.position, e.stream, e.version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
-         FROM versions v JOIN events e ON e.position = v.position \
-         WHERE v.stream = ?1 AND v.version > ?2 ORDER BY v.version LIMIT ?3",
-    )?;
-    let rows = statement.query_map(params![stream, after.cast_signed(), count.cast_signed()], recorded)?;
-    rows.collect()
-}
-
-/// Reads the outcome of a command; the writer calls it on its own connection.
-pub(super) fn outcome_of(
-    connection: &Connection,
-    stream: &str,
-    command_id: CommandId,
-    first_version: Option<u64>,
-) -> RecordedOutcome {
-    let Some(outcome) = stored_outcome(connection, stream, command_id, first_version).map_err(query_error)? else {
-        return Ok(None);
-    };
-    let events = match &outcome {
-        Outcome::Accepted { first_version, count } if *count > 0 => {
-            events_of(connection, stream, first_version.saturating_sub(1), *count).map_err(query_error)?
-        }
-        _ => Vec::new(),
-    };
-    Ok(Some((outcome, events)))
-}
-
-fn recorded(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
-    Ok(Recorded {
-        position: row.get::<_, i64>(0)?.unsigned_abs(),
-        stream: row.get::<_, String>(1)?.into(),
-        version: row.get::<_, i64>(2)?.unsigned_abs(),
-        event_type: row.get(3)?,
-        schema: row.get(4)?,
-        payload: row.get(5)?,
-        at_ms: row.get(6)?,
-        correlation_id: row.get(7)?,
-        causation_id: row.get(8)?,
-        actor: row.get(9)?,
-    })
-}
-
-fn sql_value(value: ValueRef<'_>) -> SqlValue {
-    match value {
-        ValueRef::Null => SqlValue::Null,
-        ValueRef::Integer(integer) => SqlValue::Integer(integer),
-        // The read model has no floats: money is minor units, and averages are for reports.
-        ValueRef::Real(real) => SqlValue::Text(real.to_string()),
-        ValueRef::Text(text) => SqlValue::Text(String::from_utf8_lossy(text).into_owned()),
-        ValueRef::Blob(blob) => SqlValue::Blob(blob.to_vec()),
-    }
-}
-
-impl rusqlite::ToSql for SqlValue {
-    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
-        use rusqlite::types::ToSqlOutput::Borrowed;
-        Ok(match self {
-            Self::Null => Borrowed(ValueRef::Null),
-            Self::Integer(integer) => Borrowed(ValueRef::Integer(*integer)),
-            Self::Text(text) => Borrowed(ValueRef::Text(text.as_bytes())),
-            Self::Blob(blob) => Borrowed(ValueRef::Blob(blob)),
-        })
-    }
-}
-
-fn query_error(error: rusqlite::Error) -> JournalError {
-    JournalError::Query(error.to_string())
 }

@@ -1,31 +1,31 @@
 //! The writer thread: group commit.
 //!
 //! It owns the connection that writes. One turn: wait for a request, take what else has queued, write all of it in one
-//! transaction, commit, hand the outcomes to the runtime. The checkpointer keeps the log short beside it. What fails on its own rules (a version taken, a fence raised)
-//! fails alone: the transaction is rolled back and done again without it. What fails on the disk fails everything, for
-//! good.
+//! transaction, commit, hand the outcomes to the runtime. The checkpointer keeps the log short beside it. What fails on its
+//! own rules (a version taken, a fence raised) fails alone: the transaction is rolled back and done again without it. What
+//! fails on the disk fails everything, for good.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering, fence},
     },
     time::Duration,
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, Statement, params, params_from_iter};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Append, JournalError, Outcome, Position, RecordedOutcome, Settle,
+    Append, JournalError, Position, RecordedOutcome, Settle,
     checkpointer::{Checkpointer, checkpoint},
-    sqlite::outcome_of,
+    reads::outcome_of,
 };
 use crate::{command::CommandId, seen::SEEN_COMMANDS_MAX};
 
 /// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
-const BATCH_REQUESTS_MAX: usize = 4_096;
+pub(super) const BATCH_REQUESTS_MAX: usize = 4_096;
 /// Rows written before a checkpoint begins: some 10 to 30 MiB of log, as measured, and on top of it what is appended while the
 /// checkpointer works. A page that many batches change is written back once: smaller steps write more.
 const CHECKPOINT_ROWS: usize = 60_000;
@@ -62,6 +62,13 @@ impl Request {
             Self::Outcome { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Close => {}
         }
+    }
+}
+
+/// Answers everything in `inbox` with `error`.
+pub(super) fn refuse_all(inbox: &Receiver<Request>, error: &JournalError) {
+    while let Ok(request) = inbox.try_recv() {
+        request.refuse(error);
     }
 }
 
@@ -132,14 +139,13 @@ impl Writer {
             }
         };
         self.is_open.store(false, Ordering::Release);
-        while let Ok(request) = self.inbox.try_recv() {
-            request.refuse(&end);
-        }
-        let Self { connection, checkpointer, closed, .. } = self;
+        let Self { connection, checkpointer, inbox, closed, .. } = self;
         checkpointer.stop();
         if end == JournalError::Closed {
             checkpoint(&connection, "TRUNCATE");
         }
+        fence(Ordering::SeqCst);
+        refuse_all(&inbox, &end);
         drop(connection);
         closed.send_replace(Some(end));
     }
@@ -162,8 +168,8 @@ impl Writer {
     /// Commits one batch and passes the outcomes on. An error is the disk's and final.
     fn serve(&mut self, batch: &mut Vec<Request>) -> Result<(), JournalError> {
         let mut refused = vec![None; batch.len()];
-        let newest = match self.commit(batch, &mut refused) {
-            Ok(newest) => newest,
+        let committed = match commit(&self.connection, batch, &mut refused) {
+            Ok(committed) => committed,
             Err(error) => {
                 let failure = JournalError::Storage(error.to_string());
                 self.is_open.store(false, Ordering::Release);
@@ -173,48 +179,14 @@ impl Writer {
                 return Err(failure);
             }
         };
-        let mut settled = Vec::with_capacity(batch.len());
-        for (request, refusal) in batch.drain(..).zip(refused) {
-            match request {
-                Request::Append(append) => settled.push(Settled::Append(append, refusal.map_or(Ok(()), Err))),
-                Request::AfterQueued(settle) | Request::StorePosition { settle, .. } => {
-                    settled.push(Settled::Other(settle));
-                }
-                Request::Outcome { stream, command_id, first_version, reply } => {
-                    let _ = reply.send(outcome_of(&self.connection, &stream, command_id, first_version));
-                }
-                Request::Close => {}
-            }
-        }
-        if let Some(newest) = newest {
+        self.rows_since_checkpoint += committed.rows;
+        let settled = outcomes(&self.connection, batch, refused);
+        if let Some(newest) = committed.newest {
             self.committed.send_replace(newest);
         }
         // Nobody to settle for means that the runtime is gone, and with it everybody who waited.
         let _ = self.settled.send(settled);
         Ok(())
-    }
-
-    /// One transaction for the batch. `refused[i]` is filled where request `i` fails on its own account; such a request
-    /// is left out and the rest done again, so each round leaves out at least one: it ends.
-    fn commit(
-        &mut self,
-        batch: &[Request],
-        refused: &mut [Option<JournalError>],
-    ) -> rusqlite::Result<Option<Position>> {
-        if !batch.iter().any(|request| matches!(request, Request::Append(_) | Request::StorePosition { .. })) {
-            return Ok(None);
-        }
-        loop {
-            self.connection.execute_batch("BEGIN IMMEDIATE")?;
-            match write_all(&self.connection, batch, refused)? {
-                Written::All { newest, rows } => {
-                    self.connection.execute_batch("COMMIT")?;
-                    self.rows_since_checkpoint += rows;
-                    return Ok(newest);
-                }
-                Written::Stopped => self.connection.execute_batch("ROLLBACK")?,
-            }
-        }
     }
 
     /// Has the log checkpointed, and does the rest that was appended meanwhile, so that the log starts over.
@@ -234,11 +206,61 @@ enum Turn {
     End,
 }
 
+/// What one transaction wrote.
+#[derive(Default)]
+pub(super) struct Committed {
+    /// The position of its last event, if it wrote any.
+    pub(super) newest: Option<Position>,
+    /// How many rows.
+    pub(super) rows: usize,
+}
+
+/// One transaction for the batch. `refused[i]` is filled where request `i` fails on its own account; such a request is
+/// left out and the rest done again, so each round leaves out at least one: it ends. An error is the disk's.
+pub(super) fn commit(
+    connection: &Connection,
+    batch: &[Request],
+    refused: &mut [Option<JournalError>],
+) -> rusqlite::Result<Committed> {
+    if !batch.iter().any(|request| matches!(request, Request::Append(_) | Request::StorePosition { .. })) {
+        return Ok(Committed::default());
+    }
+    loop {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        match write_all(connection, batch, refused)? {
+            Written::All(committed) => {
+                connection.execute_batch("COMMIT")?;
+                return Ok(committed);
+            }
+            Written::Stopped => connection.execute_batch("ROLLBACK")?,
+        }
+    }
+}
+
+/// What is to be done after the batch's commit, in its order.
+pub(super) fn outcomes(
+    connection: &Connection,
+    batch: &mut Vec<Request>,
+    refused: Vec<Option<JournalError>>,
+) -> Vec<Settled> {
+    let mut settled = Vec::with_capacity(batch.len());
+    for (request, refusal) in batch.drain(..).zip(refused) {
+        match request {
+            Request::Append(append) => settled.push(Settled::Append(append, refusal.map_or(Ok(()), Err))),
+            Request::AfterQueued(settle) | Request::StorePosition { settle, .. } => {
+                settled.push(Settled::Other(settle));
+            }
+            Request::Outcome { stream, command_id, first_version, reply } => {
+                let _ = reply.send(outcome_of(connection, &stream, command_id, first_version));
+            }
+            Request::Close => {}
+        }
+    }
+    settled
+}
+
 enum Written {
-    All {
-        newest: Option<Position>,
-        rows: usize,
-    },
+    All(Committed),
     /// One more request was refused: roll back and do the others again.
     Stopped,
 }
@@ -295,7 +317,7 @@ fn write_all(
             Request::AfterQueued(_) | Request::Outcome { .. } | Request::Close => {}
         }
     }
-    Ok(Written::All { newest, rows })
+    Ok(Written::All(Committed { newest, rows }))
 }
 
 fn write_append(
@@ -332,25 +354,6 @@ fn write_append(
     Ok(newest)
 }
 
-/// How many versions, from `first_version` on, this command has made.
-fn versions_made(
-    connection: &Connection,
-    stream: &str,
-    first_version: u64,
-    command_id: CommandId,
-) -> rusqlite::Result<u64> {
-    let mut statement = connection
-        .prepare_cached("SELECT command_id FROM versions WHERE stream = ?1 AND version >= ?2 ORDER BY version")?;
-    let mut rows = statement.query(params![stream, first_version.cast_signed()])?;
-    let mut count = 0;
-    while let Some(row) = rows.next()?
-        && row.get_ref(0)?.as_blob_or_null()? == Some(command_id.as_bytes().as_slice())
-    {
-        count += 1;
-    }
-    Ok(count)
-}
-
 /// Makes a command findable by its id, where no entity's memory is bound to hold it.
 fn index_command(connection: &Connection, append: &Append) -> rusqlite::Result<()> {
     let stream = &*append.stream;
@@ -374,32 +377,4 @@ fn index_command(connection: &Connection, append: &Append) -> rusqlite::Result<(
         append.refusal,
     ])?;
     Ok(())
-}
-
-pub(super) fn stored_outcome(
-    connection: &Connection,
-    stream: &str,
-    command_id: CommandId,
-    first_version: Option<u64>,
-) -> rusqlite::Result<Option<Outcome>> {
-    if let Some(first_version) = first_version {
-        let count = versions_made(connection, stream, first_version, command_id)?;
-        if count > 0 {
-            return Ok(Some(Outcome::Accepted { first_version, count }));
-        }
-    }
-    connection
-        .prepare_cached(
-            "SELECT first_version, event_count, refusal FROM commands WHERE stream = ?1 AND command_id = ?2",
-        )?
-        .query_row(params![stream, command_id.as_bytes()], |row| {
-            Ok(match row.get::<_, Option<String>>(2)? {
-                Some(refusal) => Outcome::Refused(refusal),
-                None => Outcome::Accepted {
-                    first_version: row.get::<_, i64>(0)?.unsigned_abs(),
-                    count: row.get::<_, i64>(1)?.unsigned_abs(),
-                },
-            })
-        })
-        .optional()
 }

@@ -44,6 +44,11 @@ impl Clients {
         Self { config: Arc::new(config) }
     }
 
+    /// A topic's name on this cluster.
+    pub(super) fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.config.topic_prefix)
+    }
+
     pub(super) fn broker(&self) -> &str {
         &self.config.broker
     }

@@ -61,6 +61,8 @@ pub struct KafkaHealthConfig {
     pub broker: String,
     /// The `client.id` that the broker's logs and quotas show.
     pub client_id: String,
+    /// Before the names of both topics, for several shops on one cluster; empty for the original's names.
+    pub topic_prefix: String,
 }
 
 /// The transport over Kafka: one per process. Dropping the last reference stops its threads without waiting for them.
@@ -75,6 +77,7 @@ pub struct KafkaHealth {
 struct Producer(Option<ThreadedProducer<HeartbeatContext>>);
 
 struct KafkaEnd {
+    clients: Clients,
     producer: Arc<Producer>,
     topics: Arc<TopicKeeper>,
     /// Stops the consumer's thread when the end is dropped.
@@ -97,12 +100,17 @@ impl KafkaHealth {
         Ok(Arc::new(Self { clients, topics, evidence, producer: Arc::new(Producer(Some(producer))) }))
     }
 
-    fn reading(&self, topic: &'static str) -> TopicReading {
-        TopicReading { clients: self.clients.clone(), topics: self.topics.wish(), topic }
+    fn reading(&self, topic: &str) -> TopicReading {
+        TopicReading { clients: self.clients.clone(), topics: self.topics.wish(), topic: self.clients.topic(topic) }
     }
 
     fn end(&self, listening: ListeningThread) -> KafkaEnd {
-        KafkaEnd { producer: Arc::clone(&self.producer), topics: Arc::clone(&self.topics), _listening: listening }
+        KafkaEnd {
+            clients: self.clients.clone(),
+            producer: Arc::clone(&self.producer),
+            topics: Arc::clone(&self.topics),
+            _listening: listening,
+        }
     }
 }
 
@@ -139,7 +147,8 @@ impl KafkaEnd {
         if !self.topics.were_there() {
             return;
         }
-        if let Err((error, _record)) = producer.send(BaseRecord::to(topic).key(key).payload(value)) {
+        let topic = self.clients.topic(topic);
+        if let Err((error, _record)) = producer.send(BaseRecord::to(&topic).key(key).payload(value)) {
             tracing::debug!(topic, key, %error, "heartbeat not sent");
         }
     }

@@ -33,7 +33,7 @@ const REMAKE_MS: u64 = 1_000;
 pub(super) struct TopicReading {
     pub(super) clients: Clients,
     pub(super) topics: TopicsWish,
-    pub(super) topic: &'static str,
+    pub(super) topic: String,
 }
 
 impl TopicReading {
@@ -70,8 +70,8 @@ impl TopicReading {
         let mut progress = Progress::default();
         while !stop.is_asked() {
             if Instant::now() >= assigned.check_at {
-                assigned.follow(self.topic, consumer)?;
-                if progress.is_stuck(log_end(self.topic, assigned.partitions, consumer)) {
+                assigned.follow(&self.topic, consumer)?;
+                if progress.is_stuck(log_end(&self.topic, assigned.partitions, consumer)) {
                     return Err(Useless::Stuck);
                 }
             }

@@ -172,10 +172,7 @@ fn create_until_there(clients: &Clients, shared: &Shared) -> bool {
 }
 
 /// The names of the topics that were created now.
-fn create_missing(
-    clients: &Clients,
-    admin: &mut Option<AdminClient<QuietContext>>,
-) -> Result<Vec<&'static str>, Attempt> {
+fn create_missing(clients: &Clients, admin: &mut Option<AdminClient<QuietContext>>) -> Result<Vec<String>, Attempt> {
     let admin = match admin {
         Some(admin) => admin,
         None => admin.insert(clients.admin().map_err(Attempt::NoAnswer)?),
@@ -184,6 +181,7 @@ fn create_missing(
     // asked for all topics, since asking for one by name would create it on many brokers, with the wrong settings
     let metadata = admin.inner().fetch_metadata(None, patience).map_err(Attempt::NoAnswer)?;
     let missing: Vec<_> = [PING_TOPIC, PONG_TOPIC]
+        .map(|name| clients.topic(name))
         .into_iter()
         .filter(|name| !metadata.topics().iter().any(|topic| topic.name() == *name))
         .collect();
@@ -195,7 +193,12 @@ fn create_missing(
     Ok(missing)
 }
 
-fn create(admin: &AdminClient<QuietContext>, names: &[&str], replicas: i32, patience: Duration) -> Result<(), Attempt> {
+fn create(
+    admin: &AdminClient<QuietContext>,
+    names: &[String],
+    replicas: i32,
+    patience: Duration,
+) -> Result<(), Attempt> {
     let topics: Vec<_> = names
         .iter()
         .map(|name| {

@@ -12,6 +12,12 @@
 //!
 //! When the source is away or the handler says "not now", the messages wait and are given again after a growing pause. A
 //! message that can never be taken in is set aside: counted, logged with its id, and passed over; it stays in the source.
+//!
+//! [`source::JournalSource`] is the same bus on the bridge's engine: the journal as a log, with bounded retry, dead letters
+//! ([`dead_letters`]) and health as everywhere else.
+
+pub mod dead_letters;
+pub mod source;
 
 use std::{
     collections::HashMap,

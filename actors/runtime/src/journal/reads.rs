@@ -1,0 +1,234 @@
+//! What is read from a journal's tables.
+//!
+//! Plain functions on a connection: the embedded journal's readers and the in-memory journal ask the same questions. They
+//! see committed rows only. Nothing is written here.
+
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::ValueRef};
+
+use super::{JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, SqlValue};
+use crate::{
+    command::CommandId,
+    seen::{SEEN_COMMANDS_MAX, SeenCommand},
+};
+
+/// Prepared statements kept per connection.
+pub(super) const STATEMENTS_MAX: usize = 128;
+
+/// The position of the newest event, 0 where there is none.
+pub(super) fn newest_position(connection: &Connection) -> rusqlite::Result<Position> {
+    let newest: i64 = connection.query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))?;
+    Ok(newest.unsigned_abs())
+}
+
+/// A stream as its entity needs it: snapshot, tail and command ids, all of one moment.
+pub(super) fn load_stream(connection: &Connection, stream: &str, seen_max: usize) -> Result<Loaded, JournalError> {
+    load_at_one_moment(connection, stream, seen_max).map_err(query_error)
+}
+
+/// All events of a stream.
+pub(super) fn all_events_of(connection: &Connection, stream: &str) -> Result<Vec<Recorded>, JournalError> {
+    events_of(connection, stream, 0, i64::MAX.unsigned_abs()).map_err(query_error)
+}
+
+/// The events after `position`, at most `limit`.
+pub(super) fn read_after(
+    connection: &Connection,
+    position: Position,
+    limit: usize,
+) -> Result<Vec<Recorded>, JournalError> {
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT position, stream, version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
+             FROM events WHERE position > ?1 ORDER BY position LIMIT ?2",
+        )
+        .map_err(query_error)?;
+    let rows = statement.query_map(params![position.cast_signed(), limit as i64], recorded).map_err(query_error)?;
+    rows.collect::<Result<_, _>>().map_err(query_error)
+}
+
+/// The rows of a question to the read model.
+pub(super) fn query(connection: &Connection, sql: &str, values: &[SqlValue]) -> Result<Vec<Row>, JournalError> {
+    let mut statement = connection.prepare_cached(sql).map_err(query_error)?;
+    let columns = statement.column_count();
+    let mut rows = statement.query(params_from_iter(values)).map_err(query_error)?;
+    let mut answer = Vec::new();
+    while let Some(row) = rows.next().map_err(query_error)? {
+        if answer.len() == QUERY_ROWS_MAX {
+            return Err(JournalError::Query(format!("more than {QUERY_ROWS_MAX} rows: {sql}")));
+        }
+        let values: Result<Vec<_>, _> = (0..columns).map(|column| row.get_ref(column).map(sql_value)).collect();
+        answer.push(Row(values.map_err(query_error)?));
+    }
+    Ok(answer)
+}
+
+/// Where a subscription stands, 0 before its first.
+pub(super) fn position_of(connection: &Connection, subscription: &str) -> Result<Position, JournalError> {
+    connection
+        .query_row("SELECT position FROM positions WHERE subscription = ?1", [subscription], |row| row.get::<_, i64>(0))
+        .optional()
+        .map(|position| position.unwrap_or(0).unsigned_abs())
+        .map_err(query_error)
+}
+
+fn load_at_one_moment(connection: &Connection, stream: &str, seen_max: usize) -> rusqlite::Result<Loaded> {
+    let snapshot_of_the_database = connection.unchecked_transaction()?;
+    let snapshot = connection
+        .prepare_cached("SELECT version, state FROM snapshots WHERE stream = ?1")?
+        .query_row([stream], |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, Vec<u8>>(1)?)))
+        .optional()?;
+    let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
+    let tail = events_of(connection, stream, after, i64::MAX.unsigned_abs())?;
+    let (seen, seen_is_complete) = seen_commands(connection, stream, seen_max)?;
+    drop(snapshot_of_the_database);
+    Ok(Loaded { snapshot, tail, seen, seen_is_complete })
+}
+
+/// The commands that a stream has seen, and whether that is all of them.
+fn seen_commands(connection: &Connection, stream: &str, seen_max: usize) -> rusqlite::Result<(Vec<SeenCommand>, bool)> {
+    let mut seen = connection
+        .prepare_cached("SELECT command_id FROM commands WHERE stream = ?1 LIMIT ?2")?
+        .query_map(params![stream, seen_max.saturating_add(1) as i64], |row| row.get::<_, [u8; 16]>(0))?
+        .map(|id| id.map(|id| (CommandId::from_bytes(id), None)))
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let is_complete = seen.len() <= seen_max;
+    seen.truncate(seen_max);
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT max(version) FROM versions WHERE stream = ?1")?
+        .query_row([stream], |row| row.get(0))?;
+    if newest.unwrap_or(0) > SEEN_COMMANDS_MAX as i64 {
+        return Ok((seen, false));
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT command_id, version FROM versions WHERE stream = ?1 AND command_id IS NOT NULL ORDER BY version",
+    )?;
+    let mut rows = statement.query([stream])?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        let id = CommandId::from_bytes(row.get(0)?);
+        // A command's versions stand together: its first is the one that counts.
+        if last.replace(id) != Some(id) {
+            seen.push((id, Some(row.get::<_, i64>(1)?.unsigned_abs())));
+        }
+    }
+    Ok((seen, is_complete))
+}
+
+/// The events of one stream with `after < version`, at most `count` of them.
+fn events_of(connection: &Connection, stream: &str, after: u64, count: u64) -> rusqlite::Result<Vec<Recorded>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT e.position, e.stream, e.version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
+         FROM versions v JOIN events e ON e.position = v.position \
+         WHERE v.stream = ?1 AND v.version > ?2 ORDER BY v.version LIMIT ?3",
+    )?;
+    let rows = statement.query_map(params![stream, after.cast_signed(), count.cast_signed()], recorded)?;
+    rows.collect()
+}
+
+/// Reads the outcome of a command; the writer calls it on its own connection.
+pub(super) fn outcome_of(
+    connection: &Connection,
+    stream: &str,
+    command_id: CommandId,
+    first_version: Option<u64>,
+) -> RecordedOutcome {
+    let Some(outcome) = stored_outcome(connection, stream, command_id, first_version).map_err(query_error)? else {
+        return Ok(None);
+    };
+    let events = match &outcome {
+        Outcome::Accepted { first_version, count } if *count > 0 => {
+            events_of(connection, stream, first_version.saturating_sub(1), *count).map_err(query_error)?
+        }
+        _ => Vec::new(),
+    };
+    Ok(Some((outcome, events)))
+}
+
+fn stored_outcome(
+    connection: &Connection,
+    stream: &str,
+    command_id: CommandId,
+    first_version: Option<u64>,
+) -> rusqlite::Result<Option<Outcome>> {
+    if let Some(first_version) = first_version {
+        let count = versions_made(connection, stream, first_version, command_id)?;
+        if count > 0 {
+            return Ok(Some(Outcome::Accepted { first_version, count }));
+        }
+    }
+    connection
+        .prepare_cached(
+            "SELECT first_version, event_count, refusal FROM commands WHERE stream = ?1 AND command_id = ?2",
+        )?
+        .query_row(params![stream, command_id.as_bytes()], |row| {
+            Ok(match row.get::<_, Option<String>>(2)? {
+                Some(refusal) => Outcome::Refused(refusal),
+                None => Outcome::Accepted {
+                    first_version: row.get::<_, i64>(0)?.unsigned_abs(),
+                    count: row.get::<_, i64>(1)?.unsigned_abs(),
+                },
+            })
+        })
+        .optional()
+}
+
+/// How many versions, from `first_version` on, this command has made.
+fn versions_made(
+    connection: &Connection,
+    stream: &str,
+    first_version: u64,
+    command_id: CommandId,
+) -> rusqlite::Result<u64> {
+    let mut statement = connection
+        .prepare_cached("SELECT command_id FROM versions WHERE stream = ?1 AND version >= ?2 ORDER BY version")?;
+    let mut rows = statement.query(params![stream, first_version.cast_signed()])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()?
+        && row.get_ref(0)?.as_blob_or_null()? == Some(command_id.as_bytes().as_slice())
+    {
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn recorded(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
+    Ok(Recorded {
+        position: row.get::<_, i64>(0)?.unsigned_abs(),
+        stream: row.get::<_, String>(1)?.into(),
+        version: row.get::<_, i64>(2)?.unsigned_abs(),
+        event_type: row.get(3)?,
+        schema: row.get(4)?,
+        payload: row.get(5)?,
+        at_ms: row.get(6)?,
+        correlation_id: row.get(7)?,
+        causation_id: row.get(8)?,
+        actor: row.get(9)?,
+    })
+}
+
+fn sql_value(value: ValueRef<'_>) -> SqlValue {
+    match value {
+        ValueRef::Null => SqlValue::Null,
+        ValueRef::Integer(integer) => SqlValue::Integer(integer),
+        // The read model has no floats: money is minor units, and averages are for reports.
+        ValueRef::Real(real) => SqlValue::Text(real.to_string()),
+        ValueRef::Text(text) => SqlValue::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(blob) => SqlValue::Blob(blob.to_vec()),
+    }
+}
+
+impl rusqlite::ToSql for SqlValue {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        use rusqlite::types::ToSqlOutput::Borrowed;
+        Ok(match self {
+            Self::Null => Borrowed(ValueRef::Null),
+            Self::Integer(integer) => Borrowed(ValueRef::Integer(*integer)),
+            Self::Text(text) => Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::Blob(blob) => Borrowed(ValueRef::Blob(blob)),
+        })
+    }
+}
+
+pub(super) fn query_error(error: rusqlite::Error) -> JournalError {
+    JournalError::Query(error.to_string())
+}

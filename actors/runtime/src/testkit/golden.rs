@@ -1,0 +1,185 @@
+//! The golden corpus: every event ever written can still be read, and means what it meant.
+//!
+//! One directory per kind of entity, two files per event type and schema version:
+//!
+//! - `order.created.v1.json`: the payload as that version wrote it. It is never changed: journals in the field hold it.
+//! - `order.created.v1.now.json`: what it means today, after [`Entity::upcast`], as the present build writes it.
+//!
+//! A second sample of one type is `order.created.v1.2.json`, and so on. [`check`] compares; run the test with `GOLDEN=write`
+//! to add the files that are missing. It overwrites nothing: where a new schema changes what old events mean today, look
+//! at the difference, delete the `.now.json` files and write them again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use serde_json::Value;
+
+use crate::{
+    entity::{Entity, EventPayload},
+    instance::decode_event,
+    journal::Recorded,
+};
+
+/// The environment variable; with the value `write` the missing files are written.
+pub const WRITE_VARIABLE: &str = "GOLDEN";
+
+/// One sample of every variant of an event enum. Every arm is a pattern and a sample of it; the patterns are one `match`,
+/// so a new variant breaks the build here, and the build is whole again once it has a sample.
+///
+/// ```
+/// # use microcommerce_runtime::event_samples;
+/// # #[derive(Debug)] enum Moved { Up { by: u32 }, Down {} }
+/// let samples = event_samples!(Moved {
+///     Moved::Up { .. } => Moved::Up { by: 3 },
+///     Moved::Down {} => Moved::Down {},
+/// });
+/// assert_eq!(samples.len(), 2);
+/// ```
+#[macro_export]
+macro_rules! event_samples {
+    ($event:ty { $($pattern:pat => $sample:expr),+ $(,)? }) => {{
+        let exhaustive = |event: &$event| match event { $($pattern => ()),+ };
+        vec![$({
+            let sample: $event = $sample;
+            exhaustive(&sample);
+            assert!(matches!(sample, $pattern), "the sample of {} is another variant", stringify!($pattern));
+            sample
+        }),+]
+    }};
+}
+
+/// Holds the corpus in `directory` against the present build:
+/// every payload file is read through [`Entity::upcast`] and means what its `.now.json` says; every sample has a file of
+/// the present schema, and is written as that file says.
+///
+/// # Panics
+/// With all that is wrong at once, and what to do about it.
+#[track_caller]
+#[expect(clippy::panic, reason = "this is how a test fails")]
+pub fn check<E: Entity>(directory: &Path, samples: Vec<E::Event>) {
+    let is_writing = std::env::var(WRITE_VARIABLE).is_ok_and(|value| value == "write");
+    let faults = faults::<E>(directory, &samples, is_writing);
+    if !faults.is_empty() {
+        panic!("the golden corpus of {:?} in {}:\n- {}", E::KIND, directory.display(), faults.join("\n- "));
+    }
+}
+
+/// What is wrong; see [`check`]. With `is_writing` the missing files are written first.
+#[must_use]
+pub fn faults<E: Entity>(directory: &Path, samples: &[E::Event], is_writing: bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    if is_writing && let Err(error) = fs::create_dir_all(directory) {
+        return vec![format!("cannot be written: {error}")];
+    }
+    let mut present = BTreeSet::new();
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    for sample in samples {
+        let number = seen.entry(sample.event_type()).and_modify(|number| *number += 1).or_insert(1);
+        let name = Name { event_type: sample.event_type().to_owned(), schema: E::SCHEMA, number: *number };
+        let written = serde_json::to_value(sample).expect("events are written as JSON");
+        if let Err(fault) = agree(&directory.join(name.file("")), &written, is_writing, "the payload") {
+            faults.push(format!("{fault}; a payload that changes its form needs a new Entity::SCHEMA and an upcast"));
+        }
+        present.insert(name);
+    }
+    let files = match names_in(directory) {
+        Ok(files) => files,
+        Err(error) => return vec![format!("cannot be read: {error}")],
+    };
+    for name in &files {
+        if name.schema > E::SCHEMA {
+            faults.push(format!("{}: this build writes schema {} only", name.file(""), E::SCHEMA));
+        } else if name.schema == E::SCHEMA && !present.contains(name) {
+            faults.push(format!("{}: no sample is of this type: may it not be written any more?", name.file("")));
+        }
+        if let Err(fault) = means_what_it_meant::<E>(directory, name, is_writing) {
+            faults.push(fault);
+        }
+    }
+    faults
+}
+
+fn means_what_it_meant<E: Entity>(directory: &Path, name: &Name, is_writing: bool) -> Result<(), String> {
+    let file = directory.join(name.file(""));
+    let payload = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let recorded = Recorded {
+        position: 1,
+        stream: format!("{}/golden", E::KIND).into(),
+        version: 1,
+        event_type: name.event_type.clone(),
+        schema: name.schema,
+        payload,
+        at_ms: 0,
+        correlation_id: None,
+        causation_id: None,
+        actor: None,
+    };
+    let event = decode_event::<E>(&recorded).map_err(|error| format!("{}: {error}", name.file("")))?;
+    let now = serde_json::to_value(&event).expect("events are written as JSON");
+    agree(&directory.join(name.file(".now")), &now, is_writing, "today's meaning")
+}
+
+/// The file says `value`; where it is missing it is written, if that is asked for.
+fn agree(file: &Path, value: &Value, is_writing: bool, what: &str) -> Result<(), String> {
+    let shown = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if !file.exists() {
+        if !is_writing {
+            return Err(format!("{shown} is missing: write it with {WRITE_VARIABLE}=write"));
+        }
+        let text = serde_json::to_string_pretty(value).expect("a value is JSON") + "\n";
+        return fs::write(file, text).map_err(|error| format!("{shown}: {error}"));
+    }
+    let text = fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
+    let golden: Value = serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
+    if golden == *value {
+        return Ok(());
+    }
+    Err(format!("{shown}: {what} differs\n  in the file: {golden}\n  of the build: {value}"))
+}
+
+/// A payload file's name, in its parts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    event_type: String,
+    schema: u32,
+    number: u32,
+}
+
+impl Name {
+    fn file(&self, suffix: &str) -> String {
+        let Self { event_type, schema, number } = self;
+        match number {
+            1 => format!("{event_type}.v{schema}{suffix}.json"),
+            _ => format!("{event_type}.v{schema}.{number}{suffix}.json"),
+        }
+    }
+
+    /// The parts of `file`; nothing for a `.now.json`.
+    fn parse(file: &str) -> Option<Self> {
+        let stem = file.strip_suffix(".json")?;
+        let (rest, last) = stem.rsplit_once('.')?;
+        if let Some(schema) = schema_of(last) {
+            return Some(Self { event_type: rest.to_owned(), schema, number: 1 });
+        }
+        let number = last.parse().ok()?;
+        let (event_type, schema) = rest.rsplit_once('.')?;
+        Some(Self { event_type: event_type.to_owned(), schema: schema_of(schema)?, number })
+    }
+}
+
+fn schema_of(part: &str) -> Option<u32> {
+    part.strip_prefix('v')?.parse().ok()
+}
+
+fn names_in(directory: &Path) -> std::io::Result<BTreeSet<Name>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(directory)? {
+        if let Some(name) = Name::parse(&entry?.file_name().to_string_lossy()) {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,147 @@
+//! A commit that fails, before or after it was made, in paused time on the journal with faults.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use microcommerce_runtime::{
+    AskError, CommandId, Entities, EntitiesConfig, Gate,
+    testkit::{CommitFault, Service, Simulation, simulate},
+};
+use support::{Count, Counted, Counter, TooLarge, VIEWS};
+use tokio::time::Instant;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const VIRTUAL_TIME_MAX: Duration = Duration::from_secs(600);
+
+struct Scene {
+    simulation: Simulation,
+    service: Service<Entities<Counter>>,
+}
+
+impl Scene {
+    async fn set(simulation: Simulation) -> Self {
+        let service = simulation
+            .service("counting", VIEWS, |journal, roster| {
+                let counters = Entities::<Counter>::new(journal, &Gate::new(1_000), EntitiesConfig::default(), roster);
+                let shards = counters.shards();
+                (counters, shards)
+            })
+            .await;
+        Self { simulation, service }
+    }
+
+    async fn ask(&self, command: Count, number: u64) -> microcommerce_runtime::entities::Answer<Counter> {
+        let meta = self.simulation.command(CommandId::from_u128(u128::from(number)), PATIENCE);
+        self.service.handle().unwrap().ask("a", command, meta).await
+    }
+
+    /// Asks until the tree is back. In virtual time this costs no time.
+    async fn ask_until_answered(
+        &self,
+        command: Count,
+        number: u64,
+    ) -> microcommerce_runtime::entities::Answer<Counter> {
+        loop {
+            match self.ask(command.clone(), number).await {
+                Err(AskError::Unavailable) => tokio::time::sleep(Duration::from_millis(10)).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn total(&self) -> (i64, u64) {
+        let counters = self.service.handle().unwrap();
+        counters.read("a", Instant::now() + PATIENCE, |state, version| (state.0, version)).await.unwrap()
+    }
+
+    fn commands_on_disk(&self) -> i64 {
+        let commands = "SELECT count(*) FROM (SELECT command_id FROM versions UNION SELECT command_id FROM commands)";
+        self.service.disk.query(commands, &[]).unwrap()[0].integer(0).unwrap()
+    }
+}
+
+fn scene<Fut: Future<Output = ()>>(play: impl FnOnce(Scene) -> Fut) {
+    simulate(1, VIRTUAL_TIME_MAX, |simulation| async { play(Scene::set(simulation).await).await });
+}
+
+#[test]
+fn a_lost_commit_acknowledges_nothing_and_the_state_after_is_the_journals() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(1), 1).await.unwrap();
+        scene.service.faults.fail_next_commit(CommitFault::Lost);
+        // The first fails; what was decided on top of it fails with it.
+        let (failed, on_top) = tokio::join!(scene.ask(Count::Add(10), 2), scene.ask(Count::Add(100), 3));
+        assert_eq!((failed, on_top), (Err(AskError::Unavailable), Err(AskError::Unavailable)));
+        assert_eq!(scene.commands_on_disk(), 1);
+        let retried = scene.ask_until_answered(Count::Add(10), 2).await.unwrap();
+        assert_eq!((retried.version, retried.is_repeat), (2, false), "it had not happened");
+        assert_eq!(scene.total().await, (11, 2));
+        scene.service.stop().await;
+    });
+}
+
+#[test]
+fn a_commit_nobody_heard_of_is_found_by_the_repeat_and_not_made_twice() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(1), 1).await.unwrap();
+        scene.service.faults.fail_next_commit(CommitFault::Unacknowledged);
+        assert_eq!(scene.ask(Count::Add(10), 2).await, Err(AskError::Unavailable));
+        assert_eq!(scene.commands_on_disk(), 2, "it was made");
+        // Another amount under the same id: the first outcome is given all the same.
+        let repeated = scene.ask_until_answered(Count::Add(99), 2).await.unwrap();
+        assert_eq!((repeated.version, repeated.is_repeat), (2, true));
+        assert_eq!(repeated.events, [Counted::Added { amount: 10 }]);
+        assert_eq!(scene.total().await, (11, 2));
+        scene.service.stop().await;
+    });
+}
+
+#[test]
+fn a_refusal_nobody_heard_of_is_the_refusal_of_the_repeat() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(5), 1).await.unwrap();
+        scene.service.faults.fail_next_commit(CommitFault::Unacknowledged);
+        assert_eq!(scene.ask(Count::Add(2_000_000_000), 2).await, Err(AskError::Unavailable));
+        let repeated = scene.ask_until_answered(Count::Add(1), 2).await;
+        assert_eq!(repeated, Err(AskError::Refused(TooLarge { total: 5 })), "though the amount would fit now");
+        assert_eq!(scene.total().await, (5, 1));
+        scene.service.stop().await;
+    });
+}
+
+#[test]
+fn a_refused_write_fells_its_entity_alone_and_the_truth_is_read_again() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(1), 1).await.unwrap();
+        scene.service.faults.refuse_next(1);
+        let (refused, on_top) = tokio::join!(scene.ask(Count::Add(10), 2), scene.ask(Count::Add(100), 3));
+        assert_eq!((refused, on_top), (Err(AskError::Unavailable), Err(AskError::Unavailable)));
+        assert_eq!(scene.total().await, (1, 1), "the journal and its tree go on");
+        for number in [2, 3] {
+            assert!(!scene.ask_until_answered(Count::Add(10), number).await.unwrap().is_repeat);
+        }
+        assert_eq!(scene.total().await, (21, 3));
+        scene.service.stop().await;
+    });
+}
+
+#[test]
+fn nobody_is_answered_before_a_slow_commit_and_a_deadline_is_kept() {
+    scene(|scene| async move {
+        scene.ask(Count::Nothing, 0).await.unwrap();
+        let slow = Duration::from_secs(60);
+        scene.service.faults.delay_commits(slow..=slow);
+        let asked_at = Instant::now();
+        assert_eq!(scene.ask(Count::Add(1), 1).await, Err(AskError::DeadlineExceeded));
+        assert!(asked_at.elapsed() < PATIENCE + Duration::from_secs(1), "its caller waited no longer than it said");
+        // Its outcome is unknown to the caller, and it is one: the repeat waits for the first one's commit.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        scene.service.faults.heal();
+        let repeated = scene.ask(Count::Add(1), 1).await.unwrap();
+        assert!(repeated.is_repeat);
+        assert_eq!(scene.total().await, (1, 1));
+        scene.service.stop().await;
+    });
+}

@@ -1,0 +1,181 @@
+//! The bridge on a real Kafka: the source alone, the whole engine, and the relay from a journal.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bridge::{
+    engine::{Bridge, Outcome, Subscription, Topics, handler},
+    kafka::{KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig, KafkaTopics, TopicSpec},
+    ports::{Assignment, Commit, Credit, LogSource, PartitionOwner, SourceEvent},
+    record::{Headers, OutgoingRecord, Record, TopicPartition},
+    relay::{JournalOutbox, RelayArguments, RelayBoard, RelayLimits, start_relay},
+};
+use runtime::{
+    Journal, Recorded,
+    journal::sqlite::{SqliteJournal, SqliteOptions},
+};
+use tokio::runtime::Runtime;
+
+use crate::{bench_directory::BenchDirectory, durable, stock};
+
+/// No measurement takes this long unless something is wrong.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn settings(broker: &str) -> KafkaClientSettings {
+    KafkaClientSettings::plain(broker, "microcommerce-bench")
+}
+
+/// Makes a topic of `partitions` partitions.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn create_topic(broker: &str, topic: &str, partitions: i32) {
+    let topics = KafkaTopics::new(settings(broker)).expect("the settings are right");
+    let made = Runtime::new()
+        .expect("tokio starts")
+        .block_on(async { topics.create_missing(&[TopicSpec::new(topic, partitions)]).await });
+    assert_eq!(made.expect("the broker answers"), [topic]);
+}
+
+/// Counts, and commits once at the end.
+#[derive(Default)]
+struct Counting {
+    seen: u64,
+    began: Option<Instant>,
+}
+
+impl PartitionOwner for Counting {
+    fn assigned(&mut self, _: Vec<Assignment>) {}
+    fn credit(&self, _: &TopicPartition) -> Credit {
+        Credit { records: 1_024, bytes: 16 << 20 }
+    }
+    fn records(&mut self, _: &TopicPartition, records: Vec<Record>) {
+        self.began.get_or_insert_with(Instant::now);
+        self.seen += records.len() as u64;
+    }
+    fn revoked(&mut self, _: &[TopicPartition]) -> Vec<Commit> {
+        Vec::new()
+    }
+    fn lost(&mut self, _: &[TopicPartition]) {}
+    fn committed(&mut self, _: Commit, _: Result<(), String>) {}
+    fn event(&mut self, _: SourceEvent) {}
+}
+
+/// Reads `count` records with the source alone; the time from the first to the last.
+///
+/// # Panics
+/// When they do not come.
+#[must_use]
+pub fn source_reads(broker: &str, topic: &str, group: &str, count: u64) -> Duration {
+    let config = KafkaSourceConfig::new(settings(broker), group, vec![topic.to_owned()]);
+    let mut source = KafkaSource::start(&config).expect("the source starts");
+    let (mut owner, limit) = (Counting::default(), Instant::now() + PATIENCE);
+    while owner.seen < count {
+        assert!(Instant::now() < limit, "{} of {count} came", owner.seen);
+        source.poll(Duration::from_millis(20), &mut owner).expect("the source goes on");
+    }
+    owner.began.expect("some came").elapsed()
+}
+
+/// Reads `count` records with the whole engine, commits on, into a handler that does nothing; the time from the first record
+/// handled to the last.
+///
+/// # Panics
+/// When they do not come.
+#[must_use]
+pub fn engine_reads(broker: &str, topic: &str, group: &str, count: u64) -> Duration {
+    Runtime::new().expect("tokio starts").block_on(async {
+        let (seen, began) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
+        let (counter, start) = (Arc::clone(&seen), Arc::clone(&began));
+        let work = move |lane: Vec<bridge::engine::Delivery>| {
+            if counter.fetch_add(lane.len() as u64, Ordering::Relaxed) == 0 {
+                *start.lock().expect("no panic") = Some(Instant::now());
+            }
+            lane.into_iter().for_each(|delivery| delivery.settle(Outcome::Done));
+            std::future::ready(())
+        };
+        let mut subscription = Subscription::new(
+            "bench",
+            group,
+            Topics::Named(vec![topic.into()]),
+            KafkaSourceConfig::new(settings(broker), group, Vec::new()).opener(),
+            handler::lanes(1_024, work),
+        );
+        subscription.limits.lane_batch_max = 32;
+        let sink = KafkaSink::start(KafkaSinkConfig::new(settings(broker))).expect("the sink starts");
+        let bridge =
+            Bridge::builder().dead_letters(Arc::new(sink)).subscribe(subscription).build().expect("it is whole");
+        let supervisor = bridge.start().await.expect("the bridge starts");
+        let limit = Instant::now() + PATIENCE;
+        while seen.load(Ordering::Relaxed) < count {
+            assert!(Instant::now() < limit, "{} of {count} came", seen.load(Ordering::Relaxed));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let took = began.lock().expect("no panic").expect("some came").elapsed();
+        supervisor.stop_and_wait(None, None).await.expect("the bridge stops");
+        took
+    })
+}
+
+fn to_record(topic: &Arc<str>, event: &Recorded) -> Vec<OutgoingRecord> {
+    let (_, id) = event.kind_and_id();
+    vec![OutgoingRecord {
+        topic: Arc::clone(topic),
+        partition: None,
+        key: Some(id.to_owned().into()),
+        value: Some(event.payload.clone().into()),
+        timestamp_ms: None,
+        headers: Headers::default(),
+    }]
+}
+
+/// Fills a journal with `count` events of `keys` entities, then relays it: the time from the relay's start until every event
+/// is acknowledged and the position stored.
+///
+/// # Panics
+/// When it does not come to its end.
+#[must_use]
+pub fn relays(broker: &str, topic: &str, count: u64, keys: usize) -> Duration {
+    let directory = BenchDirectory::new();
+    Runtime::new().expect("tokio starts").block_on(async {
+        let options = SqliteOptions { directory: directory.path().to_owned(), views: "" };
+        let journal: Arc<dyn Journal> = SqliteJournal::open(&options).expect("the journal opens");
+        let (entities, supervisor) = durable::start(Arc::clone(&journal), durable::all_awake()).await;
+        let keys: Vec<Arc<str>> = stock::keys(keys);
+        // Many at once, so that group commit makes it quick.
+        let asked = futures::future::join_all((0..8_192_u64).map(|asker| {
+            let (entities, keys) = (entities.clone(), keys.clone());
+            async move {
+                for number in (asker..count).step_by(8_192) {
+                    let key = Arc::clone(&keys[(number % keys.len() as u64) as usize]);
+                    let accepted = entities.ask(key, stock::command(number), stock::meta(number)).await;
+                    accepted.expect("every command is accepted");
+                }
+            }
+        }));
+        asked.await;
+        let topic: Arc<str> = topic.into();
+        let arguments = RelayArguments {
+            name: "bench".into(),
+            outbox: Arc::new(JournalOutbox::new(Arc::clone(&journal), move |event| to_record(&topic, event))),
+            sink: Arc::new(KafkaSink::start(KafkaSinkConfig::new(settings(broker))).expect("the sink starts")),
+            limits: RelayLimits::default(),
+            board: RelayBoard::default(),
+        };
+        let mut health = arguments.board.watch();
+        let began = Instant::now();
+        let relay = start_relay(arguments, supervisor.get_cell()).await.expect("the relay starts");
+        let done = health.wait_for(|health| health.position == count);
+        tokio::time::timeout(PATIENCE, done).await.expect("all is relayed in time").expect("the board is there");
+        let took = began.elapsed();
+        relay.stop_and_wait(None, None).await.expect("the relay stops");
+        supervisor.stop_and_wait(None, None).await.expect("the tree stops");
+        journal.close().await;
+        took
+    })
+}

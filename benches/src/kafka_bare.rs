@@ -1,0 +1,119 @@
+//! Plain client loops on a real Kafka: the least that reading and writing cost here.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    client::ClientContext,
+    config::{ClientConfig, FromClientConfigAndContext},
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{DeliveryResult, Message},
+    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+};
+
+/// A broker that says nothing for this long ends the bench.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Longest wait within one poll.
+const STEP: Duration = Duration::from_millis(100);
+
+struct Count(Arc<AtomicU64>);
+
+impl ClientContext for Count {}
+
+impl ProducerContext for Count {
+    type DeliveryOpaque = ();
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        assert!(result.is_ok(), "a record was not written");
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes `count` records over `keys` keys with an idempotent producer, set up as ours is; the time until all are acknowledged.
+///
+/// # Panics
+/// When a record is not written: then there is nothing to measure.
+#[must_use]
+pub fn produces(broker: &str, topic: &str, count: u64, keys: u64, value_bytes: usize) -> Duration {
+    let written = Arc::new(AtomicU64::new(0));
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", broker)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "5")
+        .set("partitioner", "murmur2_random");
+    let producer =
+        ThreadedProducer::from_config_and_context(&config, Count(Arc::clone(&written))).expect("the producer starts");
+    let value = body(value_bytes);
+    let keys: Vec<String> = (0..keys).map(|key| format!("key-{key:08}")).collect();
+    let began = Instant::now();
+    for number in 0..count {
+        let key = &keys[(number % keys.len() as u64) as usize];
+        let mut record = BaseRecord::to(topic).key(key).payload(&value);
+        while let Err((error, back)) = producer.send(record) {
+            let is_full = matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+            assert!(is_full, "{error}");
+            std::thread::sleep(Duration::from_millis(1));
+            record = back;
+        }
+    }
+    while written.load(Ordering::Relaxed) < count {
+        assert!(began.elapsed() < Duration::from_secs(120), "the broker does not answer");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    began.elapsed()
+}
+
+/// Reads `count` records with a consumer group's only member; the time from the first to the last.
+///
+/// # Panics
+/// When they do not come.
+#[must_use]
+pub fn consumes(broker: &str, topic: &str, group: &str, count: u64) -> Duration {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker)
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "true")
+        .set("fetch.queue.backoff.ms", "10")
+        .create()
+        .expect("the consumer starts");
+    consumer.subscribe(&[topic]).expect("it subscribes");
+    let (mut began, mut heard_at, mut seen, mut bytes) = (Instant::now(), Instant::now(), 0, 0);
+    while seen < count {
+        // Nothing may also mean that the client has served something else, a rebalance for example.
+        let Some(message) = consumer.poll(STEP) else {
+            assert!(heard_at.elapsed() < SILENCE_MAX, "{seen} of {count} came");
+            continue;
+        };
+        let message = message.expect("without an error");
+        if seen % 1_024 == 0 {
+            heard_at = Instant::now();
+        }
+        if seen == 0 {
+            began = Instant::now();
+        }
+        seen += 1;
+        bytes += message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
+    }
+    assert!(bytes > 0);
+    began.elapsed()
+}
+
+/// Bytes that do not compress to nothing.
+#[must_use]
+pub fn body(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_u32;
+    let byte = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b'a' + (state >> 24) as u8 % 26
+    };
+    (0..bytes).map(byte).collect()
+}

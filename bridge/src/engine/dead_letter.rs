@@ -1,0 +1,224 @@
+//! Dead letters: records that could not be done, kept for people, and brought back by them.
+//!
+//! A dead letter is written to `<topic>.dlq` with the same key and value. The original headers stay (`traceparent` among
+//! them), and behind them stand these, all text:
+//!
+//! | header | value |
+//! |---|---|
+//! | `dlq-origin-topic` | the topic that it was read from; always the first of these |
+//! | `dlq-origin-partition`, `dlq-origin-offset` | its place there |
+//! | `dlq-origin-timestamp` | its timestamp, in milliseconds since the Unix epoch; absent where it had none |
+//! | `dlq-group` | the consumer group that gave it up |
+//! | `dlq-attempts` | how often it was tried |
+//! | `dlq-error-kind` | see [`ErrorKind::as_str`] |
+//! | `dlq-error` | the last failure in words, cut at [`REASON_BYTES_MAX`] |
+//! | `dlq-first-failure`, `dlq-last-failure` | when, in milliseconds since the Unix epoch |
+//!
+//! [`replay`] makes the original record from a dead letter. A dead letter of a dead letter keeps the headers of both; each
+//! replay takes one layer off.
+
+use std::{str, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::record::{Header, Headers, OutgoingRecord, Record};
+
+/// What the name of a topic of dead letters ends with.
+pub const DEAD_LETTER_SUFFIX: &str = ".dlq";
+/// The most bytes of a failure's words that are kept: a reason, not a log file.
+pub const REASON_BYTES_MAX: usize = 1_024;
+
+/// Topic it was read from.
+pub const ORIGIN_TOPIC: &str = "dlq-origin-topic";
+/// Partition it was read from.
+pub const ORIGIN_PARTITION: &str = "dlq-origin-partition";
+/// Offset it was read at.
+pub const ORIGIN_OFFSET: &str = "dlq-origin-offset";
+/// Its timestamp in milliseconds since the Unix epoch.
+pub const ORIGIN_TIMESTAMP: &str = "dlq-origin-timestamp";
+/// The consumer group that gave it up.
+pub const GROUP: &str = "dlq-group";
+/// How often it was tried.
+pub const ATTEMPTS: &str = "dlq-attempts";
+/// The kind of its last failure.
+pub const ERROR_KIND: &str = "dlq-error-kind";
+/// Its last failure in words.
+pub const ERROR: &str = "dlq-error";
+/// When it first failed, in milliseconds since the Unix epoch.
+pub const FIRST_FAILURE: &str = "dlq-first-failure";
+/// When it last failed, in milliseconds since the Unix epoch.
+pub const LAST_FAILURE: &str = "dlq-last-failure";
+
+/// What a source could not make a record of, it gives as it is under this header, whose value says why. Such a record goes to the
+/// dead letters at once.
+pub const UNDECODABLE: &str = "bridge-undecodable";
+
+/// Kinds of failure, as they are counted and searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The handler failed as often as the policy allows.
+    Failed,
+    /// The handler panicked, or dropped its delivery, as often as the policy allows.
+    Dropped,
+    /// The handler said that it can never be done.
+    Rejected,
+    /// Its bytes mean nothing.
+    Undecodable,
+    /// The name of a header is no UTF-8.
+    HeaderName,
+    /// An earlier record of its key is a dead letter, and the subscription asks that later ones follow it.
+    Quarantined,
+}
+
+impl ErrorKind {
+    /// The header's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+            Self::Rejected => "rejected",
+            Self::Undecodable => "undecodable",
+            Self::HeaderName => "header-name",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// What is known of a record's failures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The kind of the last failure.
+    pub kind: ErrorKind,
+    /// The last failure in words.
+    pub error: String,
+    /// The first failure, in milliseconds since the Unix epoch.
+    pub first_ms: i64,
+    /// The last failure, in milliseconds since the Unix epoch.
+    pub last_ms: i64,
+}
+
+/// The topic of the dead letters of `topic`.
+#[must_use]
+pub fn dead_letter_topic(topic: &str) -> Arc<str> {
+    format!("{topic}{DEAD_LETTER_SUFFIX}").into()
+}
+
+/// The dead letter of a record that `group` gave up.
+#[must_use]
+pub fn dead_letter(record: &Record, group: &str, failure: &Failure) -> OutgoingRecord {
+    let mut headers = record.headers.as_slice().to_vec();
+    let mut push = |name: &'static str, value: String| {
+        headers.push(Header { name: Bytes::from_static(name.as_bytes()), value: Some(value.into()) });
+    };
+    push(ORIGIN_TOPIC, record.topic.to_string());
+    push(ORIGIN_PARTITION, record.partition.to_string());
+    push(ORIGIN_OFFSET, record.offset.to_string());
+    if let Some(timestamp_ms) = record.timestamp_ms {
+        push(ORIGIN_TIMESTAMP, timestamp_ms.to_string());
+    }
+    push(GROUP, group.to_owned());
+    push(ATTEMPTS, failure.attempts.to_string());
+    push(ERROR_KIND, failure.kind.as_str().to_owned());
+    push(ERROR, cut(&failure.error).to_owned());
+    push(FIRST_FAILURE, failure.first_ms.to_string());
+    push(LAST_FAILURE, failure.last_ms.to_string());
+    OutgoingRecord {
+        topic: dead_letter_topic(&record.topic),
+        partition: None,
+        key: record.key.clone(),
+        value: record.value.clone(),
+        timestamp_ms: None,
+        headers: Headers::new(headers),
+    }
+}
+
+/// Why a record is no dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record has no readable header {ORIGIN_TOPIC}: it is no dead letter")]
+pub struct NoDeadLetter;
+
+/// The original of a dead letter, for the topic that it was read from. Its key chooses the partition, as it did the first
+/// time; the timestamp and the original headers are kept, ours are taken off.
+///
+/// # Errors
+/// [`NoDeadLetter`].
+pub fn replay(dead_letter: &Record) -> Result<OutgoingRecord, NoDeadLetter> {
+    let headers = dead_letter.headers.as_slice();
+    let ours = headers.iter().rposition(|header| header.name == ORIGIN_TOPIC).ok_or(NoDeadLetter)?;
+    let topic = headers[ours].value.as_deref().and_then(|topic| str::from_utf8(topic).ok()).ok_or(NoDeadLetter)?;
+    let timestamp = headers[ours..].iter().find(|header| header.name == ORIGIN_TIMESTAMP);
+    let timestamp = timestamp.and_then(|header| header.value.as_deref()).and_then(|value| str::from_utf8(value).ok());
+    Ok(OutgoingRecord {
+        topic: topic.into(),
+        partition: None,
+        key: dead_letter.key.clone(),
+        value: dead_letter.value.clone(),
+        timestamp_ms: timestamp.and_then(|timestamp| timestamp.parse().ok()),
+        headers: Headers::new(headers[..ours].to_vec()),
+    })
+}
+
+/// At most [`REASON_BYTES_MAX`] bytes of `text`, cut between letters.
+pub(crate) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(REASON_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            topic: "orders".into(),
+            partition: 3,
+            offset: 77,
+            timestamp_ms: Some(1_700_000_000_000),
+            key: Some("k".into()),
+            value: None,
+            headers: Headers::default().with("traceparent", "00-abc").with(&b"\xff"[..], "kept"),
+        }
+    }
+
+    fn failure(error: String) -> Failure {
+        Failure { attempts: 4, kind: ErrorKind::Failed, error, first_ms: 5, last_ms: 9 }
+    }
+
+    fn read_back(written: OutgoingRecord) -> Record {
+        let OutgoingRecord { topic, key, value, headers, .. } = written;
+        Record { topic, partition: 0, offset: 0, timestamp_ms: Some(1), key, value, headers }
+    }
+
+    #[test]
+    fn a_dead_letter_says_where_it_came_from_and_replays_to_the_original() {
+        let original = record();
+        let letter = read_back(dead_letter(&original, "billing", &failure("no".into())));
+        assert_eq!(&*letter.topic, "orders.dlq");
+        let text = |name: &str| letter.headers.text(name).unwrap().unwrap().to_owned();
+        assert_eq!([text(ORIGIN_TOPIC), text(ORIGIN_PARTITION), text(ORIGIN_OFFSET)], ["orders", "3", "77"]);
+        assert_eq!([text(GROUP), text(ATTEMPTS), text(ERROR_KIND), text(ERROR)], ["billing", "4", "failed", "no"]);
+        assert_eq!([text(FIRST_FAILURE), text(LAST_FAILURE), text("traceparent")], ["5", "9", "00-abc"]);
+        let replayed = replay(&letter).unwrap();
+        let expected = (original.topic, original.key, original.value, original.timestamp_ms, original.headers);
+        assert_eq!((replayed.topic, replayed.key, replayed.value, replayed.timestamp_ms, replayed.headers), expected);
+    }
+
+    #[test]
+    fn each_replay_takes_one_layer_off() {
+        let once = read_back(dead_letter(&record(), "a", &failure("x".into())));
+        let twice = read_back(dead_letter(&once, "b", &failure("y".into())));
+        assert_eq!(&*twice.topic, "orders.dlq.dlq");
+        let back = replay(&twice).unwrap();
+        assert_eq!((&*back.topic, &back.headers), ("orders.dlq", &once.headers));
+        assert_eq!(replay(&record()), Err(NoDeadLetter));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_letters() {
+        let letter = dead_letter(&record(), "a", &failure("é".repeat(REASON_BYTES_MAX)));
+        assert_eq!(letter.headers.get(ERROR).unwrap().len(), REASON_BYTES_MAX);
+        assert!(cut(&format!("x{}", "é".repeat(REASON_BYTES_MAX))).len() < REASON_BYTES_MAX);
+    }
+}

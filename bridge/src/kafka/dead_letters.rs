@@ -1,0 +1,242 @@
+//! Dead letters on Kafka, for operators: what lies in `<topic>.dlq`, and bringing it back to where it came from.
+//!
+//! Each call reads with a consumer of its own that is in no group and commits nothing; nothing is removed, retention does
+//! that. What a replay has brought back is not marked: choose what to replay.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rdkafka::{
+    config::FromClientConfigAndContext,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::Message,
+    topic_partition_list::{Offset, TopicPartitionList},
+};
+
+use super::{
+    settings::{KafkaClientSettings, QuietContext, SettingsError},
+    source::record_of,
+    topics::{KafkaTopics, TopicError},
+};
+use crate::{
+    engine::dead_letter::{ERROR, ERROR_KIND, ORIGIN_TOPIC, dead_letter_topic, replay},
+    ports::{LogSink, NotTaken, SinkError},
+    record::Record,
+    relay::ledger::CONTENT,
+};
+
+/// The longest silence of the broker in the middle of reading.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long one poll may wait.
+const STEP: Duration = Duration::from_millis(100);
+/// How long the acknowledgements of a replay may take beyond what the sink itself allows.
+const ACKNOWLEDGE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Which dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All of them.
+    All,
+    /// The one at this place.
+    One {
+        /// Its partition in the topic of dead letters.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+    },
+    /// Those of one key: all of them are in one partition, so they come in order.
+    Key(Bytes),
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    /// The topics cannot be asked.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Reading failed.
+    #[error("the dead letters cannot be read: {0}")]
+    Read(String),
+    /// A dead letter cannot be brought back. What came before it was.
+    #[error("{partition}/{offset} cannot be brought back, {replayed} before it were: {reason}")]
+    Replay {
+        /// Where it lies.
+        partition: i32,
+        /// Where it lies.
+        offset: i64,
+        /// How many were brought back.
+        replayed: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The dead letters of a cluster.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    settings: KafkaClientSettings,
+}
+
+impl DeadLetters {
+    /// Connects with each call.
+    #[must_use]
+    pub fn new(settings: KafkaClientSettings) -> Self {
+        Self { settings }
+    }
+
+    /// The dead letters of `topic` (its name without `.dlq`), partition by partition, each in order, at most `limit`. Their
+    /// headers say what happened: see [`crate::engine::dead_letter`].
+    ///
+    /// # Errors
+    /// [`DeadLetterError`]; [`TopicError::Unknown`] where nothing was ever set aside and no topic was made for it.
+    pub async fn list(&self, topic: &str, selection: &Selection, limit: usize) -> Result<Vec<Record>, DeadLetterError> {
+        let dead_letters = dead_letter_topic(topic);
+        let described = KafkaTopics::new(self.settings.clone())?.describe(&dead_letters).await?;
+        let mut ranges: BTreeMap<i32, (i64, i64)> = described
+            .partitions
+            .iter()
+            .map(|partition| (partition.partition, (partition.first, partition.end)))
+            .collect();
+        if let Selection::One { partition: wanted, offset } = selection {
+            ranges.retain(|partition, _| partition == wanted);
+            ranges.values_mut().for_each(|(first, end)| {
+                *first = (*first).max(*offset);
+                *end = (*end).min(offset.saturating_add(1));
+            });
+        }
+        ranges.retain(|_, (first, end)| first < end);
+        let (settings, selection) = (self.settings.clone(), selection.clone());
+        let reading = tokio::task::spawn_blocking(move || read(&settings, &dead_letters, ranges, &selection, limit));
+        reading.await.map_err(|error| DeadLetterError::Read(error.to_string()))?
+    }
+
+    /// Brings dead letters back to the topics that they came from, in order per partition; says how many, `limit` at most. As
+    /// long as none fails, keys stay in order.
+    ///
+    /// # Errors
+    /// [`DeadLetterError::Replay`] names the first that was not brought back. Some behind it may have been.
+    pub async fn replay(
+        &self,
+        topic: &str,
+        selection: &Selection,
+        limit: usize,
+        sink: Arc<dyn LogSink>,
+    ) -> Result<usize, DeadLetterError> {
+        let letters = self.list(topic, selection, limit).await?;
+        let (told, tells) = mpsc::channel();
+        for (index, letter) in letters.iter().enumerate() {
+            let failed = |reason: String| failure(letter, index, reason);
+            if letter.headers.get(CONTENT).is_some() {
+                return Err(failed("its content was left out: send it again from the outbox".to_owned()));
+            }
+            let mut record = replay(letter).map_err(|error| failed(error.to_string()))?;
+            let told = told.clone();
+            // Who waits may have given up.
+            let mut acknowledge: crate::ports::Acknowledge = Box::new(move |result| drop(told.send((index, result))));
+            loop {
+                let Err(not_taken) = sink.send(record, acknowledge) else { break };
+                let NotTaken { record: back, acknowledge: uncalled, error } = *not_taken;
+                if error != SinkError::Full {
+                    return Err(failed(error.to_string()));
+                }
+                (record, acknowledge) = (back, uncalled);
+                sink.room().await;
+            }
+        }
+        drop(told);
+        let settled = tokio::task::spawn_blocking(move || {
+            let deadline = Instant::now() + ACKNOWLEDGE_WAIT_MAX;
+            let mut settled = BTreeMap::new();
+            while let Ok((index, result)) = tells.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                settled.insert(index, result);
+            }
+            settled
+        });
+        let mut settled = settled.await.map_err(|error| DeadLetterError::Read(error.to_string()))?;
+        for (index, letter) in letters.iter().enumerate() {
+            match settled.remove(&index) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(failure(letter, index, error.to_string())),
+                None => return Err(failure(letter, index, "no acknowledgement in time".to_owned())),
+            }
+        }
+        Ok(letters.len())
+    }
+}
+
+fn failure(letter: &Record, replayed: usize, reason: String) -> DeadLetterError {
+    DeadLetterError::Replay { partition: letter.partition, offset: letter.offset, replayed, reason }
+}
+
+fn read(
+    settings: &KafkaClientSettings,
+    topic: &str,
+    mut ranges: BTreeMap<i32, (i64, i64)>,
+    selection: &Selection,
+    limit: usize,
+) -> Result<Vec<Record>, DeadLetterError> {
+    let failed = |error: KafkaError| DeadLetterError::Read(error.to_string());
+    let mut config = settings.client_config()?;
+    // The client wants a group's name even from a consumer that joins none. The end of a partition is told: its last offsets
+    // may be marks of transactions, which never come.
+    config
+        .set("group.id", "microcommerce-asks-only")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true");
+    let consumer = BaseConsumer::from_config_and_context(&config, QuietContext).map_err(SettingsError::from)?;
+    let mut list = TopicPartitionList::new();
+    for (partition, (first, _)) in &ranges {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*first)).map_err(failed)?;
+    }
+    consumer.assign(&list).map_err(failed)?;
+    let mut found: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
+    let mut heard_at = Instant::now();
+    while !ranges.is_empty() {
+        if heard_at.elapsed() > SILENCE_MAX {
+            return Err(DeadLetterError::Read(format!("no answer within {} s", SILENCE_MAX.as_secs())));
+        }
+        match consumer.poll(STEP) {
+            None => continue,
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(ranges.remove(&partition)),
+            // The client goes on by itself; if it cannot, the silence ends it.
+            Some(Err(error)) => {
+                tracing::debug!(%error, "reading dead letters");
+                continue;
+            }
+            Some(Ok(message)) => {
+                let (partition, offset) = (message.partition(), message.offset());
+                let Some((_, end)) = ranges.get(&partition).copied() else { continue };
+                let is_chosen = match selection {
+                    Selection::Key(key) => message.key() == Some(key),
+                    Selection::All | Selection::One { .. } => true,
+                };
+                let so_far = found.entry(partition).or_default();
+                if offset < end && is_chosen && so_far.len() < limit {
+                    so_far.extend(record_of(&message));
+                }
+                if offset + 1 >= end || so_far.len() >= limit {
+                    ranges.remove(&partition);
+                }
+            }
+        }
+        heard_at = Instant::now();
+    }
+    Ok(found.into_values().flatten().take(limit).collect())
+}
+
+/// One line about a dead letter, as operators like it: where it lies, where it came from, its key, and why.
+#[must_use]
+pub fn summary(letter: &Record) -> String {
+    let text = |name| letter.headers.text(name).ok().flatten().unwrap_or("?");
+    let key = letter.key.as_deref().map_or("-".into(), String::from_utf8_lossy);
+    let place = format!("{}/{}", letter.partition, letter.offset);
+    format!("{place}\t{}\tkey {key}\t{}: {}", text(ORIGIN_TOPIC), text(ERROR_KIND), text(ERROR))
+}

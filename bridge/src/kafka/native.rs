@@ -1,0 +1,169 @@
+//! The few calls of librdkafka that rdkafka does not offer, or not without a panic. The only unsafe code of the workspace.
+//!
+//! - Headers whose names are no UTF-8: rdkafka's getter panics on them, and its setter cannot write them.
+//! - Commits whose results come back: rdkafka's asynchronous commit drops them, and its synchronous one hides that single
+//!   partitions failed.
+//! - What a list of partitions holds when its metadata, which another program may have written, is no UTF-8.
+//!
+//! It owns nothing and keeps no pointer.
+
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{CStr, c_char, c_void},
+    ptr, slice,
+};
+
+use rdkafka::{
+    bindings as c,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::RDKafkaErrorCode,
+    message::{BorrowedMessage, Header as NativeHeader, OwnedHeaders},
+    topic_partition_list::TopicPartitionList,
+    types::RDKafkaRespErr,
+};
+
+use crate::record::Headers;
+
+/// Calls `take` with the name and the value of each of a message's headers, in order.
+pub(super) fn for_each_header(message: &BorrowedMessage<'_>, mut take: impl FnMut(&[u8], Option<&[u8]>)) {
+    let mut headers = ptr::null_mut();
+    // SAFETY: the message's pointer is valid while it is borrowed; the headers stay the message's.
+    let found = unsafe { c::rd_kafka_message_headers(message.ptr(), &mut headers) };
+    if found != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return;
+    }
+    for index in 0.. {
+        let (mut name, mut value, mut size) = (ptr::null::<c_char>(), ptr::null::<c_void>(), 0_usize);
+        // SAFETY: `headers` came from the message above; the three places are ours to be written to.
+        let found = unsafe { c::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) };
+        if found != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return;
+        }
+        // SAFETY: librdkafka ends each name with a zero, and keeps it as long as the message.
+        let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+        // SAFETY: a value that is not null has `size` bytes, which live as long as the message.
+        let value = (!value.is_null()).then(|| unsafe { slice::from_raw_parts(value.cast::<u8>(), size) });
+        take(name, value);
+    }
+}
+
+/// The headers in the client's own form. A name ends at its first zero byte: that is how librdkafka reads it back.
+pub(super) fn to_native(headers: &Headers) -> Option<OwnedHeaders> {
+    let headers = headers.as_slice();
+    if headers.is_empty() {
+        return None;
+    }
+    let mut native = OwnedHeaders::new_with_capacity(headers.len());
+    for header in headers {
+        match std::str::from_utf8(&header.name) {
+            Ok(key) => native = native.insert(NativeHeader { key, value: header.value.as_deref() }),
+            Err(_) => add_raw(&native, &header.name, header.value.as_deref()),
+        }
+    }
+    Some(native)
+}
+
+fn add_raw(native: &OwnedHeaders, name: &[u8], value: Option<&[u8]>) {
+    // A reference to borrowed headers *is* librdkafka's pointer: rdkafka makes it by this very cast, the other way round.
+    let headers = ptr::from_ref(native.as_borrowed()).cast::<c::rd_kafka_headers_t>().cast_mut();
+    let (value, value_len) = value.map_or((ptr::null(), 0), |value| (value.as_ptr(), value.len()));
+    // SAFETY: `headers` is alive and nobody else's; name and value are copied by the call. Lengths of real slices fit `isize`.
+    unsafe {
+        c::rd_kafka_header_add(headers, name.as_ptr().cast(), name.len() as isize, value.cast(), value_len as isize);
+    }
+}
+
+/// Sends a commit and returns at once; its result reaches [`ConsumerContext::commit_callback`] in a later poll of the main
+/// queue, with an error for each partition.
+pub(super) fn commit_with_result<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    offsets: &TopicPartitionList,
+) -> Result<(), RDKafkaErrorCode> {
+    let client = consumer.client().native_ptr();
+    // SAFETY: the client lives as long as `consumer`; the queue is a counted reference that is given back below; the list is
+    // copied by the call; without a callback the opaque pointer is never used.
+    let result = unsafe {
+        let queue = c::rd_kafka_queue_get_consumer(client);
+        if queue.is_null() {
+            return Err(RDKafkaErrorCode::UnknownGroup);
+        }
+        let result = c::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut());
+        c::rd_kafka_queue_destroy(queue);
+        result
+    };
+    match result {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(code.into()),
+    }
+}
+
+/// What a list says about one partition.
+pub(super) struct Listed {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// Below 0 for places that are not offsets, such as "nothing is committed".
+    pub(super) offset: i64,
+    /// Empty also where it is no UTF-8: then another program wrote it, and it means nothing to us.
+    pub(super) metadata: String,
+    pub(super) error: Option<RDKafkaErrorCode>,
+}
+
+/// All that a list holds.
+pub(super) fn listed(list: &TopicPartitionList) -> Vec<Listed> {
+    let native = list.ptr();
+    let count = list.count();
+    if count == 0 {
+        return Vec::new();
+    }
+    // SAFETY: the list is alive while it is borrowed, and has `count` elements.
+    let elements = unsafe { slice::from_raw_parts((*native).elems, count) };
+    elements
+        .iter()
+        .map(|element| {
+            // SAFETY: each element's topic is a string that ends with a zero, alive as long as the list.
+            let topic = unsafe { CStr::from_ptr(element.topic) }.to_string_lossy().into_owned();
+            let metadata = if element.metadata.is_null() {
+                &[]
+            } else {
+                // SAFETY: metadata that is not null has `metadata_size` bytes, alive as long as the list.
+                unsafe { slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) }
+            };
+            Listed {
+                topic,
+                partition: element.partition,
+                offset: element.offset,
+                metadata: std::str::from_utf8(metadata).unwrap_or_default().to_owned(),
+                error: (element.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| element.err.into()),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::{message::Headers as _, topic_partition_list::Offset};
+
+    use super::*;
+
+    #[test]
+    fn headers_of_any_bytes_become_the_clients_own() {
+        let headers = Headers::default().with("utf-8", "value").with(&b"\xff\xfe"[..], &b"\x00\x01"[..]);
+        let native = to_native(&headers).unwrap();
+        assert_eq!(native.count(), 2);
+        assert_eq!(native.get(0).key, "utf-8");
+        assert!(to_native(&Headers::default()).is_none());
+    }
+
+    #[test]
+    fn a_list_gives_back_what_was_put_in() {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("a", 3, Offset::Offset(42)).unwrap();
+        list.add_partition("b", 0).set_metadata("gaps");
+        let elements = listed(&list);
+        assert_eq!((elements[0].topic.as_str(), elements[0].partition, elements[0].offset), ("a", 3, 42));
+        assert_eq!((elements[1].metadata.as_str(), elements[1].error), ("gaps", None));
+        assert!(elements[1].offset < 0 && elements[0].metadata.is_empty());
+        assert!(listed(&TopicPartitionList::new()).is_empty());
+    }
+}

@@ -1,0 +1,208 @@
+//! The ports: what the engine needs of a log. Kafka, the embedded bus and the simulator implement them, and pass one suite.
+//!
+//! ```text
+//!  LogSource ──records, assignments──► PartitionOwner (the engine) ──commits──► LogSource or OffsetStore
+//!  Outbox ──entries in commit order──► relay ──records──► LogSink ──acknowledgements──► relay ──position──► Outbox
+//! ```
+//!
+//! It owns nothing but the words.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::record::{OutgoingRecord, Record, TopicPartition};
+
+// ── in ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The most bytes of a commit's metadata: what brokers allow by default.
+pub const METADATA_BYTES_MAX: usize = 4_096;
+
+/// How far a group has come in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// The offset of the first record that is not finished: where the next owner begins.
+    pub offset: i64,
+    /// What lies finished above it, in the engine's own words; at most [`METADATA_BYTES_MAX`] bytes of ASCII.
+    pub metadata: String,
+}
+
+/// A partition that has become ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Which.
+    pub partition: TopicPartition,
+    /// What was committed last, if anything was: the source begins there, else at the log's first record.
+    pub committed: Option<Commit>,
+}
+
+/// How much of a partition the engine takes now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credit {
+    /// Records.
+    pub records: usize,
+    /// Bytes, counted by [`Record::size_bytes`]; one record more than fits is allowed, so that the largest gets through.
+    pub bytes: usize,
+}
+
+impl Credit {
+    /// Nothing now: the source leaves the partition's records where they are.
+    pub const NONE: Self = Self { records: 0, bytes: 0 };
+}
+
+/// What a source has to say about its health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceEvent {
+    /// The log answers again, or for the first time.
+    Reachable,
+    /// The log does not answer. The source goes on trying.
+    Unreachable(String),
+    /// One partition cannot be read now. The source goes on trying.
+    PartitionFailed(TopicPartition, String),
+    /// The offset after the newest record that may be read.
+    HighWatermark(TopicPartition, i64),
+}
+
+/// The source is beyond help and must be built anew.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log's consumer cannot go on: {0}")]
+pub struct SourceFatal(pub String);
+
+/// One member of a consumer group: a log in partitions, read in order within each.
+///
+/// It belongs to one thread, which calls [`poll`](Self::poll) without long pauses: rebalances, errors and commit results come
+/// only there. A source never reads a partition beyond its credit, and throws away nothing that it has fetched.
+pub trait LogSource: Send + 'static {
+    /// Does what is due, waiting at most `wait` for something to do: rebalances, records of partitions with credit, results
+    /// of commits, health. Everything is told to `owner`, in the order in which it happened.
+    ///
+    /// # Errors
+    /// [`SourceFatal`]: every partition is lost, and the source is to be dropped.
+    fn poll(&mut self, wait: Duration, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal>;
+
+    /// Sends commits without waiting. Each one's result is told by [`PartitionOwner::committed`] in a later poll.
+    fn commit(&mut self, commits: Vec<Commit>);
+
+    /// Leaves the group in order: every partition is revoked from `owner`, its last commit is made, then the source is gone.
+    fn close(self: Box<Self>, owner: &mut dyn PartitionOwner);
+}
+
+/// The other side of a source: who owns the partitions while they are ours. Called from the source's thread only.
+pub trait PartitionOwner {
+    /// These are ours from now on; no record of them has come yet.
+    fn assigned(&mut self, assignments: Vec<Assignment>);
+
+    /// How much of the partition is taken now.
+    fn credit(&self, partition: &TopicPartition) -> Credit;
+
+    /// The next records of one partition, in order.
+    fn records(&mut self, partition: &TopicPartition, records: Vec<Record>);
+
+    /// These are to be given up in order. It returns within the engine's drain bound, with what must be committed before
+    /// another member may have them; from then on they are not ours.
+    fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<Commit>;
+
+    /// These are another's already: nothing may be committed.
+    fn lost(&mut self, partitions: &[TopicPartition]);
+
+    /// What came of a commit.
+    fn committed(&mut self, commit: Commit, result: Result<(), String>);
+
+    /// What there is to know of the source's health.
+    fn event(&mut self, event: SourceEvent);
+}
+
+/// Keeps progress in your own database, with your own effects, instead of in the log.
+pub trait OffsetStore: Send + Sync + 'static {
+    /// What was stored last for `group`.
+    fn load(&self, group: &str, partition: &TopicPartition) -> BoxFuture<'static, Result<Option<Commit>, String>>;
+
+    /// Stores, durably before it resolves, and after every effect of the records before the commit's offset.
+    fn store(&self, group: &str, commits: Vec<Commit>) -> BoxFuture<'static, Result<(), String>>;
+}
+
+// ── out ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Where a record was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// Why a record was not written, or is not known to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The sink's queue is full: try again when [`LogSink::room`] says so. Nothing was taken.
+    #[error("the queue of records to be written is full")]
+    Full,
+    /// Not now: the log is away, or the topic is not there. Sending it again may help; it may have been written.
+    #[error("not written now: {0}")]
+    Unavailable(String),
+    /// Never: the log refuses this very record, because it is too large for example.
+    #[error("the log refuses the record: {0}")]
+    Refused(String),
+    /// The sink itself is beyond help and builds itself anew; what was on its way may have been written.
+    #[error("the log's producer had to be built anew: {0}")]
+    Fatal(String),
+}
+
+/// Called exactly once for each record taken: after every replica that must have it has it, or when that failed. It runs on
+/// the sink's thread and must return at once.
+pub type Acknowledge = Box<dyn FnOnce(Result<Written, SinkError>) + Send>;
+
+/// A record that was not taken, given back with its acknowledgement uncalled.
+pub struct NotTaken {
+    /// The record.
+    pub record: OutgoingRecord,
+    /// Its acknowledgement.
+    pub acknowledge: Acknowledge,
+    /// Why.
+    pub error: SinkError,
+}
+
+/// A log that is written to. Records of one key are written in the order in which they were sent, as long as none of them
+/// fails: who needs order past a failure sends the next one of a key after the acknowledgement of the last, or sends again
+/// from the first that failed.
+pub trait LogSink: Send + Sync + 'static {
+    /// Queues a record and returns at once.
+    ///
+    /// # Errors
+    /// [`NotTaken`] gives the record back: the queue is full, or the record cannot be written at all.
+    fn send(&self, record: OutgoingRecord, acknowledge: Acknowledge) -> Result<(), Box<NotTaken>>;
+
+    /// Resolves when there is room again; at once where there is.
+    fn room(&self) -> BoxFuture<'static, ()>;
+
+    /// Waits until all that was taken is settled, or `deadline` has passed; true when all is settled.
+    fn flush(&self, deadline: Duration) -> BoxFuture<'static, bool>;
+}
+
+/// One committed entry of an outbox and the records that it gives rise to, perhaps none.
+#[derive(Clone, Debug)]
+pub struct OutboxEntry {
+    /// Its place in the order of commits.
+    pub position: u64,
+    /// What is to be written, in order.
+    pub records: Vec<OutgoingRecord>,
+}
+
+/// A durable list of what is to be written, in the order in which it was committed. A journal is one.
+pub trait Outbox: Send + Sync + 'static {
+    /// The entries after `position`, at most `limit`; the same ones each time.
+    fn read_after(&self, position: u64, limit: usize) -> BoxFuture<'static, Result<Vec<OutboxEntry>, String>>;
+
+    /// The newest position; it wakes the relay.
+    fn newest(&self) -> watch::Receiver<u64>;
+
+    /// Up to where everything has been acknowledged by the log.
+    fn position(&self, relay: Arc<str>) -> BoxFuture<'static, Result<u64, String>>;
+
+    /// Stores that, durably before it resolves.
+    fn store_position(&self, relay: Arc<str>, position: u64) -> BoxFuture<'static, Result<(), String>>;
+}

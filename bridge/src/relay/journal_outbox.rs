@@ -1,0 +1,66 @@
+//! A runtime's journal as an outbox: its events, made into records by a pure function.
+//!
+//! It owns nothing: the journal is the list, and keeps the relay's position too. When the journal closes, so does what wakes
+//! the relay, which then ends and is started again by its supervisor with whatever journal there is by then.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use runtime::{Journal, Recorded};
+use tokio::sync::watch;
+
+use crate::{
+    ports::{Outbox, OutboxEntry},
+    record::OutgoingRecord,
+};
+
+/// How long the journal may take for one answer.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Which records an event gives rise to, those of no interest left out: the same ones each time, with the same ids.
+pub type ToRecords = Arc<dyn Fn(&Recorded) -> Vec<OutgoingRecord> + Send + Sync>;
+
+/// See the module's text.
+pub struct JournalOutbox {
+    journal: Arc<dyn Journal>,
+    to_records: ToRecords,
+}
+
+impl JournalOutbox {
+    /// The journal's events as `to_records` makes them.
+    pub fn new(
+        journal: Arc<dyn Journal>,
+        to_records: impl Fn(&Recorded) -> Vec<OutgoingRecord> + Send + Sync + 'static,
+    ) -> Self {
+        Self { journal, to_records: Arc::new(to_records) }
+    }
+}
+
+impl Outbox for JournalOutbox {
+    fn read_after(&self, position: u64, limit: usize) -> BoxFuture<'static, Result<Vec<OutboxEntry>, String>> {
+        let (events, to_records) = (self.journal.read_after(position, limit), Arc::clone(&self.to_records));
+        Box::pin(async move {
+            let entry = |event: Recorded| OutboxEntry { position: event.position, records: to_records(&event) };
+            Ok(in_time(events).await?.into_iter().map(entry).collect())
+        })
+    }
+
+    fn newest(&self) -> watch::Receiver<u64> {
+        self.journal.committed()
+    }
+
+    fn position(&self, relay: Arc<str>) -> BoxFuture<'static, Result<u64, String>> {
+        Box::pin(in_time(self.journal.position_of(relay)))
+    }
+
+    fn store_position(&self, relay: Arc<str>, position: u64) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(in_time(self.journal.store_position(relay, position)))
+    }
+}
+
+async fn in_time<T>(answer: BoxFuture<'static, Result<T, runtime::JournalError>>) -> Result<T, String> {
+    match tokio::time::timeout(ANSWER_WAIT_MAX, answer).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the journal did not answer within {} s", ANSWER_WAIT_MAX.as_secs())),
+    }
+}

@@ -1,0 +1,155 @@
+//! The real client against librdkafka's mock cluster, which answers with the errors that it is told: no broker is needed.
+//!
+//! Each topic of the mock keeps 100,000 records at most, and a group there forms after three seconds.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use microcommerce_bridge::{
+    kafka::{KafkaSink, KafkaSinkConfig},
+    ports::{Commit, SinkError},
+    record::TopicPartition,
+};
+use rdkafka::{
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+    types::{RDKafkaApiKey as Request, RDKafkaRespErr as Answer},
+};
+use support::{
+    eventually,
+    kafka::{Notebook, outgoing, poll_until, settings, source, write_all},
+};
+
+type Mock = MockCluster<'static, DefaultProducerContext>;
+
+fn mock(partitions: i32) -> (Mock, String) {
+    let mock = MockCluster::new(3).unwrap();
+    mock.create_topic("t", partitions, 3).unwrap();
+    let brokers = mock.bootstrap_servers();
+    (mock, brokers)
+}
+
+fn sink(brokers: &str) -> KafkaSink {
+    let config =
+        KafkaSinkConfig { delivery_timeout: Duration::from_secs(10), ..KafkaSinkConfig::new(settings(brokers)) };
+    KafkaSink::start(config).unwrap()
+}
+
+fn numbered(count: usize) -> impl Iterator<Item = microcommerce_bridge::record::OutgoingRecord> {
+    (0..count).map(|index| outgoing("t", Some("k"), Some(&index.to_string())))
+}
+
+fn values(notebook: &Notebook) -> Vec<String> {
+    notebook.records.iter().map(|record| String::from_utf8(record.value.as_ref().unwrap().to_vec()).unwrap()).collect()
+}
+
+fn numbers(count: usize) -> Vec<String> {
+    (0..count).map(|index| index.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_that_pass_cost_neither_a_record_nor_the_order() {
+    let (mock, brokers) = mock(1);
+    let sink = sink(&brokers);
+    write_all(&sink, numbered(10)).await;
+    mock.request_errors(
+        Request::Produce,
+        &[
+            Answer::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            Answer::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+            Answer::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        ],
+    );
+    let written = write_all(&sink, numbered(500).skip(10)).await;
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+    mock.request_errors(
+        Request::Fetch,
+        &[
+            Answer::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            Answer::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+            Answer::RD_KAFKA_RESP_ERR_UNKNOWN,
+        ],
+    );
+    let (mut source, mut notebook) = (source(&brokers, "g", "t"), Notebook::default());
+    poll_until("all are read", &mut source, &mut notebook, |notebook| notebook.records.len() >= 500);
+    assert_eq!(values(&notebook), numbers(500));
+    source.close(&mut notebook);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_by_the_broker_is_told_apart_from_a_failure_and_the_next_record_is_written() {
+    let (mock, brokers) = mock(1);
+    let sink = sink(&brokers);
+    write_all(&sink, numbered(1)).await;
+    mock.request_errors(Request::Produce, &[Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    let refused = write_all(&sink, numbered(1)).await;
+    assert!(matches!(refused[0], Err(SinkError::Refused(_))), "{refused:?}");
+    mock.request_errors(Request::Produce, &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    let failed = write_all(&sink, numbered(1)).await;
+    assert!(matches!(failed[0], Err(SinkError::Unavailable(_))), "{failed:?}");
+    // The client believes the refusal until it has asked for the topic again.
+    let began = std::time::Instant::now();
+    while !write_all(&sink, numbered(5)).await.iter().all(Result::is_ok) {
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_failed_for_good_is_followed_by_a_new_one() {
+    let (mock, brokers) = mock(1);
+    mock.request_errors(Request::InitProducerId, &[Answer::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED]);
+    let sink = sink(&brokers);
+    let failed = write_all(&sink, numbered(3)).await;
+    assert!(failed.iter().all(|result| matches!(result, Err(SinkError::Fatal(_)))), "{failed:?}");
+    eventually("nothing is left on its way", Duration::from_secs(20), || sink.in_flight() == 0).await;
+    let began = std::time::Instant::now();
+    // The new one is made in the background.
+    while write_all(&sink, numbered(1)).await[0].is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+    let written = write_all(&sink, numbered(100)).await;
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_fails_is_told_and_the_next_one_counts() {
+    let (mock, brokers) = mock(1);
+    let sink = sink(&brokers);
+    write_all(&sink, numbered(10)).await;
+    let (mut source, mut notebook) = (source(&brokers, "g", "t"), Notebook::default());
+    poll_until("all are read", &mut source, &mut notebook, |notebook| notebook.records.len() == 10);
+    let commit = |offset| Commit { partition: TopicPartition::new("t", 0), offset, metadata: "m".to_owned() };
+    mock.request_errors(Request::OffsetCommit, &[Answer::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE]);
+    source.commit(vec![commit(3)]);
+    poll_until("the failure is told", &mut source, &mut notebook, |notebook| notebook.committed.len() == 1);
+    assert_eq!(notebook.committed[0].0, commit(3));
+    assert!(notebook.committed[0].1.is_err(), "{:?}", notebook.committed);
+    source.commit(vec![commit(5)]);
+    poll_until("the next is told", &mut source, &mut notebook, |notebook| notebook.committed.len() == 2);
+    assert_eq!(notebook.committed[1], (commit(5), Ok(())));
+    // A coordinator that has moved is looked for, and asked again by the client itself.
+    mock.request_errors(Request::OffsetCommit, &[Answer::RD_KAFKA_RESP_ERR_NOT_COORDINATOR]);
+    source.commit(vec![commit(7)]);
+    poll_until("told in the end", &mut source, &mut notebook, |notebook| notebook.committed.len() == 3);
+    if notebook.committed[2].1.is_err() {
+        source.commit(vec![commit(7)]);
+        poll_until("told again", &mut source, &mut notebook, |notebook| notebook.committed.len() == 4);
+    }
+    assert_eq!(notebook.committed.last().unwrap(), &(commit(7), Ok(())));
+    source.close(&mut notebook);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_assignment_goes_on_where_the_committed_offsets_come_late() {
+    let (mock, brokers) = mock(1);
+    let sink = sink(&brokers);
+    write_all(&sink, numbered(10)).await;
+    mock.request_errors(Request::OffsetFetch, &[Answer::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 3]);
+    let (mut source, mut notebook) = (source(&brokers, "g", "t"), Notebook::default());
+    poll_until("all are read", &mut source, &mut notebook, |notebook| notebook.records.len() == 10);
+    assert_eq!(values(&notebook), numbers(10));
+    source.close(&mut notebook);
+}

@@ -1,0 +1,260 @@
+//! What the tests on a real Kafka share: topics of their own, brokers of their own, and an owner that writes everything down.
+
+#![allow(dead_code)]
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    process::{Command, Output},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use microcommerce_bridge::{
+    kafka::{KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig, KafkaTopics, TopicSpec},
+    ports::{Assignment, Commit, Credit, LogSink, LogSource, PartitionOwner, SinkError, SourceEvent, Written},
+    record::{Headers, OutgoingRecord, Record, TopicPartition},
+};
+
+use super::{PATIENCE, unique};
+
+pub fn settings(broker: &str) -> KafkaClientSettings {
+    KafkaClientSettings::plain(broker, "bridge-test")
+}
+
+/// A topic of this test's own.
+pub async fn new_topic(broker: &str, partitions: i32) -> String {
+    let name = unique("kaf");
+    KafkaTopics::new(settings(broker)).unwrap().create_missing(&[TopicSpec::new(&name, partitions)]).await.unwrap();
+    name
+}
+
+pub fn sink(broker: &str) -> KafkaSink {
+    KafkaSink::start(KafkaSinkConfig::new(settings(broker))).unwrap()
+}
+
+/// A member whose death shows soon.
+pub fn source_config(broker: &str, group: &str, topic: &str) -> KafkaSourceConfig {
+    KafkaSourceConfig {
+        session_timeout: Duration::from_secs(6),
+        refresh: Duration::from_secs(2),
+        ..KafkaSourceConfig::new(settings(broker), group, vec![topic.to_owned()])
+    }
+}
+
+pub fn source(broker: &str, group: &str, topic: &str) -> Box<dyn LogSource> {
+    Box::new(KafkaSource::start(&source_config(broker, group, topic)).unwrap())
+}
+
+pub fn outgoing(topic: &str, key: Option<&str>, value: Option<&str>) -> OutgoingRecord {
+    OutgoingRecord {
+        topic: topic.into(),
+        partition: None,
+        key: key.map(|key| key.to_owned().into()),
+        value: value.map(|value| value.to_owned().into()),
+        timestamp_ms: None,
+        headers: Headers::default(),
+    }
+}
+
+/// Sends and waits for every acknowledgement, making room where there is none.
+pub async fn write_all(
+    sink: &dyn LogSink,
+    records: impl IntoIterator<Item = OutgoingRecord>,
+) -> Vec<Result<Written, SinkError>> {
+    let (told, tells) = mpsc::channel();
+    let mut count = 0;
+    for (index, mut record) in records.into_iter().enumerate() {
+        count = index + 1;
+        let told = told.clone();
+        let mut acknowledge: Box<dyn FnOnce(Result<Written, SinkError>) + Send> =
+            Box::new(move |result| told.send((index, result)).unwrap());
+        while let Err(not_taken) = sink.send(record, acknowledge) {
+            if not_taken.error == SinkError::Full {
+                (record, acknowledge) = (not_taken.record, not_taken.acknowledge);
+                sink.room().await;
+            } else {
+                (not_taken.acknowledge)(Err(not_taken.error));
+                break;
+            }
+        }
+    }
+    tokio::task::spawn_blocking(move || {
+        let mut results: BTreeMap<usize, Result<Written, SinkError>> = BTreeMap::new();
+        while results.len() < count {
+            let (index, result) = tells.recv_timeout(Duration::from_secs(60)).unwrap();
+            assert!(results.insert(index, result).is_none(), "acknowledged twice");
+        }
+        results.into_values().collect()
+    })
+    .await
+    .unwrap()
+}
+
+/// Writes everything down and finishes everything at once, in order.
+#[derive(Default)]
+pub struct Notebook {
+    pub owned: BTreeMap<TopicPartition, i64>,
+    pub assignments: Vec<Assignment>,
+    pub records: Vec<Record>,
+    pub revoked: Vec<TopicPartition>,
+    pub lost: Vec<TopicPartition>,
+    pub committed: Vec<(Commit, Result<(), String>)>,
+    pub events: Vec<SourceEvent>,
+    pub credit: Option<Credit>,
+    /// Metadata of the commits that a revocation asks for.
+    pub metadata: String,
+}
+
+impl Notebook {
+    /// The offsets after the last record of each partition that is ours.
+    pub fn commits(&self, partitions: &[TopicPartition]) -> Vec<Commit> {
+        let reached = self.owned.iter().filter(|(id, offset)| partitions.contains(id) && **offset > 0);
+        let commit = |(id, offset): (&TopicPartition, &i64)| Commit {
+            partition: id.clone(),
+            offset: *offset,
+            metadata: self.metadata.clone(),
+        };
+        reached.map(commit).collect()
+    }
+
+    pub fn all_commits(&self) -> Vec<Commit> {
+        self.commits(&self.owned.keys().cloned().collect::<Vec<_>>())
+    }
+
+    pub fn end_of(&self, id: &TopicPartition) -> Option<i64> {
+        self.events.iter().rev().find_map(|event| match event {
+            SourceEvent::HighWatermark(partition, end) if partition == id => Some(*end),
+            _ => None,
+        })
+    }
+
+    pub fn is_reachable(&self) -> Option<bool> {
+        self.events.iter().rev().find_map(|event| match event {
+            SourceEvent::Reachable => Some(true),
+            SourceEvent::Unreachable(_) => Some(false),
+            _ => None,
+        })
+    }
+}
+
+impl PartitionOwner for Notebook {
+    fn assigned(&mut self, assignments: Vec<Assignment>) {
+        for assignment in &assignments {
+            let from = assignment.committed.as_ref().map_or(0, |commit| commit.offset);
+            assert!(self.owned.insert(assignment.partition.clone(), from).is_none(), "assigned twice");
+        }
+        self.assignments.extend(assignments);
+    }
+
+    fn credit(&self, partition: &TopicPartition) -> Credit {
+        assert!(self.owned.contains_key(partition), "credit for a partition that is not ours");
+        self.credit.unwrap_or(Credit { records: 10_000, bytes: 1 << 20 })
+    }
+
+    fn records(&mut self, partition: &TopicPartition, records: Vec<Record>) {
+        let next = self.owned.get_mut(partition).expect("records of a partition that is not ours");
+        for record in &records {
+            assert!(record.offset >= *next, "{partition}: {} after {next}", record.offset);
+            *next = record.offset + 1;
+        }
+        self.records.extend(records);
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<Commit> {
+        let commits = self.commits(partitions);
+        self.owned.retain(|id, _| !partitions.contains(id));
+        self.revoked.extend_from_slice(partitions);
+        commits
+    }
+
+    fn lost(&mut self, partitions: &[TopicPartition]) {
+        self.owned.retain(|id, _| !partitions.contains(id));
+        self.lost.extend_from_slice(partitions);
+    }
+
+    fn committed(&mut self, commit: Commit, result: Result<(), String>) {
+        self.committed.push((commit, result));
+    }
+
+    fn event(&mut self, event: SourceEvent) {
+        self.events.push(event);
+    }
+}
+
+/// Polls until `condition` holds, [`PATIENCE`] at most.
+pub fn poll_until(
+    what: &str,
+    source: &mut Box<dyn LogSource>,
+    notebook: &mut Notebook,
+    condition: impl Fn(&Notebook) -> bool,
+) -> Duration {
+    poll_within(what, PATIENCE, source, notebook, condition)
+}
+
+pub fn poll_within(
+    what: &str,
+    patience: Duration,
+    source: &mut Box<dyn LogSource>,
+    notebook: &mut Notebook,
+    condition: impl Fn(&Notebook) -> bool,
+) -> Duration {
+    let began = Instant::now();
+    while !condition(notebook) {
+        assert!(
+            began.elapsed() < patience,
+            "not within {patience:?}: {what}; owned {:?}, {} records, events {:?}",
+            notebook.owned,
+            notebook.records.len(),
+            notebook.events.iter().rev().take(5).collect::<Vec<_>>()
+        );
+        source.poll(Duration::from_millis(20), notebook).unwrap();
+    }
+    began.elapsed()
+}
+
+/// The values of each key, in the order in which they came.
+pub fn by_key(records: &[Record]) -> HashMap<String, Vec<String>> {
+    let mut values: HashMap<String, Vec<String>> = HashMap::new();
+    for record in records {
+        let text = |bytes: &Option<bytes::Bytes>| String::from_utf8(bytes.clone().unwrap().to_vec()).unwrap();
+        values.entry(text(&record.key)).or_default().push(text(&record.value));
+    }
+    values
+}
+
+/// Brokers of a test's own, stopped when the test ends.
+pub struct OwnBrokers {
+    pub port: u16,
+    pub count: u16,
+}
+
+impl OwnBrokers {
+    pub fn address(&self) -> String {
+        (0..self.count).map(|index| format!("127.0.0.1:{}", self.port + index)).collect::<Vec<_>>().join(",")
+    }
+
+    pub async fn run(&self, command: &str) -> Duration {
+        let (port, count, command, began) = (self.port, self.count, command.to_owned(), Instant::now());
+        let output = tokio::task::spawn_blocking(move || run_script(port, count, &command)).await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        began.elapsed()
+    }
+}
+
+fn run_script(port: u16, count: u16, command: &str) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/kafka.sh");
+    let version = std::env::var("KAFKA_VERSION").unwrap_or_else(|_| "3.7.0".to_owned());
+    let mut bash = Command::new("bash");
+    bash.arg(script).args(command.split(' ')).env("KAFKA_PORT", port.to_string());
+    if command == "start" {
+        bash.args([version, count.to_string()]);
+    }
+    bash.output().unwrap()
+}
+
+impl Drop for OwnBrokers {
+    fn drop(&mut self) {
+        run_script(self.port, self.count, "stop");
+    }
+}

@@ -1,0 +1,106 @@
+//! The questions that the processes of one house ask each other: `POST /internal/v1/{question}` on a service's own port.
+//!
+//! Only who has the house's key gets here. A question that the asked service cannot answer does not exist (404).
+
+use std::time::Duration;
+
+use contracts::{OrderId, Service, SessionId, Timestamp};
+use product_service::QuoteLine;
+use runtime::RequestContext;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::body::{PRODUCT_JSON_BYTES_MAX, parse_json};
+use crate::error::ApiError;
+use crate::gateway::PATIENCE;
+use crate::gateway::admin;
+use crate::neighbours::{ORDER, QUOTE, SETTLED, SettledQuestion};
+use crate::reply::{self, Response};
+use crate::request::Request;
+use crate::shop::Shop;
+
+/// What is asked of the user service: whose tokens count.
+pub(crate) const TRUST: &str = "trust";
+/// What is asked of any service: its part of the operator's sums.
+pub(crate) const STATS: &str = "stats";
+/// A drill: the service's tree falls.
+pub(crate) const KILL: &str = "kill";
+/// A drill: an entity panics.
+pub(crate) const PANIC: &str = "panic";
+
+/// The longest that a question may be given to be answered.
+const WITHIN_MAX: Duration = Duration::from_secs(10);
+
+/// The question behind [`TRUST`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TrustQuestion {
+    /// Sessions revoked since then.
+    pub(crate) since: Timestamp,
+}
+
+/// Whose tokens count, as the user service says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Trust {
+    /// The public key that tokens are verified with.
+    pub(crate) public_key: [u8; 32],
+    /// Sessions whose tokens do not count any more.
+    pub(crate) revoked: Vec<SessionId>,
+    /// When that was so, by the user service's clock.
+    pub(crate) as_of: Timestamp,
+}
+
+/// Which entity is to panic.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PanicQuestion {
+    pub(crate) kind: String,
+    pub(crate) id: String,
+}
+
+/// Answers a question to `service`.
+pub(crate) async fn answer(
+    service: Service,
+    shop: &Shop,
+    question: &str,
+    mut request: Request,
+) -> Result<Response, ApiError> {
+    let body = request.json_bytes(PRODUCT_JSON_BYTES_MAX).await?;
+    let request_id = request.request_id().clone();
+    let context = |within: Duration| RequestContext::new(request_id.as_str(), within);
+    match (service, question) {
+        (Service::Product, QUOTE) => {
+            let lines: Vec<QuoteLine> = about(&body)?;
+            reply::ok(&shop.products.get()?.quote(&lines).await)
+        }
+        (Service::Order, ORDER) => {
+            let order_id: OrderId = about(&body)?;
+            reply::ok(&shop.orders.get()?.order(&order_id, &context(PATIENCE)).await)
+        }
+        (Service::Order, SETTLED) => {
+            let SettledQuestion { order_id, payment_id, within_ms } = about(&body)?;
+            let context = context(Duration::from_millis(within_ms).min(WITHIN_MAX));
+            reply::ok(&shop.orders.get()?.settled(&order_id, &payment_id, &context).await)
+        }
+        (Service::User, TRUST) => {
+            let TrustQuestion { since } = about(&body)?;
+            let (users, as_of) = (shop.users.get()?, Timestamp::now());
+            let revoked = users.sessions_revoked_since(since).await?;
+            reply::ok(&Trust { public_key: *users.token_issuer().public_key().as_bytes(), revoked, as_of })
+        }
+        (_, STATS) => reply::ok(&admin::own_stats(shop, &[service]).await?),
+        (_, KILL) => {
+            let chaos = shop.chaos.as_deref().ok_or_else(ApiError::unknown_route)?;
+            chaos.kill(service);
+            reply::ok(&true)
+        }
+        (_, PANIC) => {
+            let chaos = shop.chaos.as_deref().ok_or_else(ApiError::unknown_route)?;
+            let PanicQuestion { kind, id } = about(&body)?;
+            reply::ok(&chaos.panic_entity(&kind, &id))
+        }
+        _ => Err(ApiError::unknown_route()),
+    }
+}
+
+fn about<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    parse_json(body)
+}

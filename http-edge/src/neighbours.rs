@@ -1,0 +1,85 @@
+//! What one service asks another while it answers a request: in the same process a call, apart a question over HTTP.
+//!
+//! Nothing here changes anything; what changes something between services goes through the bus.
+
+use contracts::{OrderId, PaymentId, Service};
+use order_service::{Order, OrderError};
+use product_service::{QuoteLine, QuotedLine};
+use runtime::RequestContext;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiError;
+use crate::shop::Shop;
+
+/// What is asked of the product service: prices.
+pub(crate) const QUOTE: &str = "quote";
+/// What is asked of the order service: an order.
+pub(crate) const ORDER: &str = "order";
+/// What is asked of the order service: an order, once it has taken account of a payment.
+pub(crate) const SETTLED: &str = "settled";
+
+/// The question behind [`SETTLED`].
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SettledQuestion {
+    pub(crate) order_id: OrderId,
+    pub(crate) payment_id: PaymentId,
+    /// How long the answer may take, in milliseconds.
+    pub(crate) within_ms: u64,
+}
+
+/// The prices of lines; see [`product_service::ProductService::quote`].
+///
+/// # Errors
+/// What the product service refuses; 503 when it does not answer.
+pub(crate) async fn quote(
+    shop: &Shop,
+    lines: Vec<QuoteLine>,
+    context: &RequestContext,
+) -> Result<Vec<QuotedLine>, ApiError> {
+    match shop.peer_for(Service::Product) {
+        None => Ok(shop.products.get()?.quote(&lines).await?),
+        Some(peers) => {
+            let answer: Result<_, product_service::QuoteError> =
+                peers.ask(Service::Product, QUOTE, &lines, context.deadline).await?;
+            Ok(answer?)
+        }
+    }
+}
+
+/// An order as it stands; see [`order_service::OrderService::order`].
+///
+/// # Errors
+/// 404 when there is none; 503 when the order service does not answer.
+pub(crate) async fn order(shop: &Shop, order_id: &OrderId, context: &RequestContext) -> Result<Order, ApiError> {
+    match shop.peer_for(Service::Order) {
+        None => Ok(shop.orders.get()?.order(order_id, context).await?),
+        Some(peers) => {
+            let answer: Result<Order, OrderError> =
+                peers.ask(Service::Order, ORDER, order_id, context.deadline).await?;
+            Ok(answer?)
+        }
+    }
+}
+
+/// Waits until an order has taken account of a payment; see [`order_service::OrderService::settled`].
+///
+/// # Errors
+/// 503 when that was not so within the deadline.
+pub(crate) async fn settled(
+    shop: &Shop,
+    order_id: &OrderId,
+    payment_id: &PaymentId,
+    context: &RequestContext,
+) -> Result<Order, ApiError> {
+    match shop.peer_for(Service::Order) {
+        None => Ok(shop.orders.get()?.settled(order_id, payment_id, context).await?),
+        Some(peers) => {
+            let left = context.deadline.saturating_duration_since(tokio::time::Instant::now());
+            let within_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            let question = SettledQuestion { order_id: order_id.clone(), payment_id: payment_id.clone(), within_ms };
+            let answer: Result<Order, OrderError> =
+                peers.ask(Service::Order, SETTLED, &question, context.deadline).await?;
+            Ok(answer?)
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The bus over Kafka: topics, one producer for the process, and for each service a relay and a consumer group.
+//!
+//! **Owns** the producer, and the knowledge whether the topics are there. A [`TopicKeeper`] in the process's tree sees to
+//! them; subscriptions wait for it, since a consumer that begins before its topic exists finds it late. When the broker is
+//! away everything here goes on trying; what is written meanwhile stays in the journals.
+
+use std::{sync::Arc, time::Duration};
+
+use bridge::{
+    engine::{Bridge, OpenSource, Subscription, Topics, dead_letter_topic},
+    kafka::{KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSourceConfig, KafkaTopics, TopicSpec},
+    ports::LogSource,
+    record::{Headers, OutgoingRecord},
+    relay::{JournalOutbox, RelayArguments, RelayBoard, RelayLimits, start_relay},
+};
+use contracts::{Service, Topic};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use runtime::{
+    Journal, Recorded,
+    supervision::{ChildSpec, Restart, StartError},
+};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
+
+use super::{Inbox, heard_by, messages_of, record_of, subscription};
+
+/// Partitions of a topic: the most processes of one service that could read it side by side. Within a process the keys, not
+/// the partitions, are what is worked on side by side.
+const PARTITIONS: i32 = 8;
+/// Dead letters are few.
+const DEAD_LETTER_PARTITIONS: i32 = 1;
+/// How long a record waits for others: a buyer waits for it too.
+const LINGER: Duration = Duration::from_millis(1);
+/// The pause between two attempts to make the topics.
+const TOPICS_AGAIN: Duration = Duration::from_millis(500);
+/// How long a subscription waits for the topics before it is opened anew.
+const TOPICS_PATIENCE: Duration = Duration::from_secs(2);
+/// A consumer of this process that has died is given up after this long.
+const SESSION: Duration = Duration::from_secs(6);
+
+/// The bus; see the module's text.
+pub struct KafkaBus {
+    settings: KafkaClientSettings,
+    prefix: String,
+    sink: KafkaSink,
+    topics_are_there: watch::Sender<bool>,
+    relays: [RelayBoard; 4],
+}
+
+impl KafkaBus {
+    /// The bus of this process. It begins to connect, and needs no broker to be there.
+    ///
+    /// # Errors
+    /// When the settings make no sense to the client.
+    pub fn new(settings: KafkaClientSettings, prefix: &str) -> anyhow::Result<Arc<Self>> {
+        let sink = KafkaSink::start(KafkaSinkConfig { linger: LINGER, ..KafkaSinkConfig::new(settings.clone()) })?;
+        Ok(Arc::new(Self {
+            settings,
+            prefix: prefix.to_owned(),
+            sink,
+            topics_are_there: watch::Sender::new(false),
+            relays: Default::default(),
+        }))
+    }
+
+    /// Where Kafka is.
+    pub fn settings(&self) -> &KafkaClientSettings {
+        &self.settings
+    }
+
+    /// How the relay of a service is.
+    pub fn relay(&self, service: Service) -> &RelayBoard {
+        let place = Service::ALL.iter().position(|known| *known == service).unwrap_or_default();
+        &self.relays[place]
+    }
+
+    /// Whether the topics have been seen to.
+    pub fn has_topics(&self) -> bool {
+        *self.topics_are_there.borrow()
+    }
+
+    /// The name of a topic on this cluster.
+    fn topic(&self, topic: Topic) -> Arc<str> {
+        format!("{}{}", self.prefix, topic.name()).into()
+    }
+
+    /// Every topic of the shop, as it should be.
+    fn topics(&self) -> Vec<TopicSpec> {
+        let each = |topic: Topic| {
+            let name = self.topic(topic);
+            let dead_letters = TopicSpec::new(dead_letter_topic(&name).to_string(), DEAD_LETTER_PARTITIONS);
+            let topic_itself = TopicSpec::new(name.to_string(), PARTITIONS);
+            // Who comes later wants every product's last word.
+            let is_compacted = topic == Topic::ProductEvents;
+            [if is_compacted { topic_itself.with("cleanup.policy", "compact") } else { topic_itself }, dead_letters]
+        };
+        Topic::ALL.into_iter().flat_map(each).collect()
+    }
+
+    /// The subscription of a service, under a name of this member that outlives restarts: the group then gives it its
+    /// partitions back at once, without waiting for the former process's session to end. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the bridge cannot be built.
+    pub fn bridge(self: &Arc<Self>, service: Service, member: &str, inbox: &Inbox) -> Result<Bridge, StartError> {
+        let (_, topics) = heard_by(service);
+        let mut builder = Bridge::builder().dead_letters(Arc::new(self.sink.clone()));
+        if !topics.is_empty() {
+            let named = Topics::Named(topics.iter().map(|topic| self.topic(*topic)).collect());
+            let group = format!("{}microcommerce.{service}", self.prefix);
+            builder = builder.subscribe(subscription("hears-kafka", group, named, self.opener(member), inbox));
+        }
+        builder.build().map_err(StartError::new)
+    }
+
+    fn opener(self: &Arc<Self>, member: &str) -> OpenSource {
+        let source = KafkaSourceConfig {
+            session_timeout: SESSION,
+            instance_id: Some(member.to_owned()),
+            ..KafkaSourceConfig::new(self.settings.clone(), "", Vec::new())
+        };
+        let (open, bus, runtime) = (source.opener(), Arc::clone(self), Handle::current());
+        Arc::new(move |subscription: &Subscription| -> Result<Box<dyn LogSource>, String> {
+            let mut topics_are_there = bus.topics_are_there.subscribe();
+            let waiting = async { timeout(TOPICS_PATIENCE, topics_are_there.wait_for(|there| *there)).await.is_ok() };
+            if !runtime.block_on(waiting) {
+                return Err("the topics are not there yet".to_owned());
+            }
+            open(subscription)
+        })
+    }
+
+    /// The relay of a service, as a child of its tree.
+    pub fn children(self: &Arc<Self>, service: Service, home: &Arc<dyn Journal>) -> Vec<ChildSpec> {
+        let (bus, home) = (Arc::clone(self), Arc::clone(home));
+        vec![ChildSpec::new("relay", Restart::Permanent, move |supervisor| {
+            let to_records = {
+                let bus = Arc::clone(&bus);
+                move |recorded: &Recorded| bus.records_of(service, recorded)
+            };
+            let arguments = RelayArguments {
+                name: "relay<kafka".into(),
+                outbox: Arc::new(JournalOutbox::new(Arc::clone(&home), to_records)),
+                sink: Arc::new(bus.sink.clone()),
+                limits: RelayLimits::default(),
+                board: bus.relay(service).clone(),
+            };
+            async move { Ok(start_relay(arguments, supervisor).await?.get_cell()) }
+        })]
+    }
+
+    /// An event that cannot be read is set aside as it is: the others go on.
+    fn records_of(&self, service: Service, recorded: &Recorded) -> Vec<OutgoingRecord> {
+        let messages = messages_of(service, recorded);
+        let records = messages.and_then(|messages| {
+            messages.iter().map(|message| record_of(message, self.topic(message.message.topic()))).collect()
+        });
+        records.unwrap_or_else(|error| {
+            tracing::error!(stream = %recorded.stream, version = recorded.version, %error, "an event cannot be read");
+            vec![OutgoingRecord {
+                topic: dead_letter_topic(&self.topic(topic_of(service))),
+                partition: None,
+                key: Some(recorded.stream.as_bytes().to_vec().into()),
+                value: Some(recorded.payload.clone().into()),
+                timestamp_ms: Some(recorded.at_ms),
+                headers: Headers::default().with(bridge::engine::dead_letter::ERROR, error.to_string()),
+            }]
+        })
+    }
+
+    /// Who sees to the topics, as a child of the process's tree.
+    pub fn topic_keeper(self: &Arc<Self>) -> ChildSpec {
+        let bus = Arc::clone(self);
+        ChildSpec::new("topic-keeper", Restart::Transient, move |supervisor| {
+            let bus = Arc::clone(&bus);
+            async move { Ok(TopicKeeper::spawn_linked(None, TopicKeeper, bus, supervisor).await?.0.get_cell()) }
+        })
+    }
+}
+
+/// The topic of a service's own events.
+fn topic_of(service: Service) -> Topic {
+    match service {
+        Service::Payment => Topic::PaymentEvents,
+        Service::Product => Topic::ProductEvents,
+        Service::User => Topic::UserEvents,
+        Service::Order => Topic::OrderEvents,
+    }
+}
+
+/// Makes the topics that are missing, trying until they are there, and then ends.
+struct TopicKeeper;
+
+struct Make;
+
+impl Actor for TopicKeeper {
+    type Msg = Make;
+    /// The bus, and the last reason why it did not work.
+    type State = (Arc<KafkaBus>, String);
+    type Arguments = Arc<KafkaBus>;
+
+    async fn pre_start(&self, myself: ActorRef<Make>, bus: Arc<KafkaBus>) -> Result<Self::State, ActorProcessingErr> {
+        myself.send_message(Make)?;
+        Ok((bus, String::new()))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Make>,
+        Make: Make,
+        (bus, said): &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let made = async { KafkaTopics::new(bus.settings.clone())?.create_missing(&bus.topics()).await };
+        match made.await {
+            Ok(made) => {
+                if !made.is_empty() {
+                    tracing::info!(topics = made.len(), "topics made on Kafka");
+                }
+                bus.topics_are_there.send_replace(true);
+                myself.stop(None);
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if *said != reason {
+                    tracing::warn!(reason, "the topics are not there; trying again");
+                    *said = reason;
+                }
+                myself.send_after(TOPICS_AGAIN, || Make);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Make>,
+        _: SupervisionEvent,
+        _: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        // It has no children.
+        Ok(())
+    }
+}

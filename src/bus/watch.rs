@@ -1,0 +1,224 @@
+//! How the bus is, for operators: complaints for `/readyz`, numbers for `/metrics`, a reading for `/bus` and the
+//! `topics` command.
+
+use std::sync::Arc;
+
+use bridge::{
+    engine::health::{PartitionHealth, SubscriptionHealth},
+    relay::RelayHealth,
+};
+use contracts::Service;
+use http_edge::{
+    metrics::{Kind, Sample},
+    shop::BusWatch,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::house::House;
+
+/// A record that has waited for the log for longer than this is worth a complaint, in milliseconds.
+const WRITE_LATE_MS: u64 = 5_000;
+
+/// How the bus of one process is. Its JSON is the answer of `GET /bus`.
+#[derive(Debug, Serialize)]
+struct Reading {
+    /// `embedded`, or where Kafka is.
+    bus: String,
+    services: Vec<ServiceReading>,
+}
+
+#[derive(Debug, Serialize)]
+struct ServiceReading {
+    service: &'static str,
+    subscriptions: Vec<SubscriptionHealth>,
+    relay: Option<RelayReading>,
+}
+
+/// What the `topics` command shows of a relay.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RelayReading {
+    /// It is at work.
+    pub is_running: bool,
+    /// Positions of the journal that are not known to be written.
+    pub lag: u64,
+    /// Records on their way.
+    pub in_flight: usize,
+    /// Keys that wait after a failure.
+    pub parked_keys: usize,
+    /// Records written since the start.
+    pub written: u64,
+    /// Records sent again since the start.
+    pub retries: u64,
+    /// Records set aside since the start.
+    pub set_aside: u64,
+    /// The last failure.
+    pub last_error: Option<String>,
+}
+
+/// Watches the bus of a house.
+pub struct Watch(Arc<House>);
+
+impl Watch {
+    pub fn new(house: Arc<House>) -> Self {
+        Self(house)
+    }
+
+    fn subscriptions(&self, service: Service) -> Vec<SubscriptionHealth> {
+        self.0.bridge(service).get().map(|bridge| bridge.health()).unwrap_or_default()
+    }
+
+    fn relay(&self, service: Service) -> Option<RelayHealth> {
+        self.0.kafka.as_ref().map(|bus| bus.relay(service).health())
+    }
+
+    /// What is wrong with a service's messages. On the embedded bus another service that falls is that service's trouble;
+    /// only what stands still is the reader's.
+    pub fn complaints_of(&self, service: Service) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if self.0.kafka.as_ref().is_some_and(|bus| !bus.has_topics()) {
+            complaints.push("the topics are not there yet".to_owned());
+        }
+        for subscription in self.subscriptions(service) {
+            match &self.0.kafka {
+                Some(_) => complaints.extend(subscription.complaints.iter().map(|text| format!("{service}: {text}"))),
+                None => complaints.extend(subscription.partitions.iter().filter_map(|partition| {
+                    let stall = partition.stall.as_ref()?;
+                    Some(format!(
+                        "{service}: what {} says is not taken in, for {} s ({})",
+                        partition.topic,
+                        stall.for_ms / 1_000,
+                        stall.error.as_deref().unwrap_or(stall.state)
+                    ))
+                })),
+            }
+        }
+        if let Some(relay) = self.relay(service)
+            && let Some(parked) = relay.longest_parked
+            && parked.waiting_ms >= WRITE_LATE_MS
+        {
+            complaints.push(format!(
+                "{service}: a record for {} has waited for {} s: {}",
+                parked.topic,
+                parked.waiting_ms / 1_000,
+                parked.reason
+            ));
+        }
+        complaints
+    }
+}
+
+impl BusWatch for Watch {
+    fn complaints(&self, services: &[Service]) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if let Err(unreachable) = self.0.board.reader().report() {
+            complaints.push(format!("the message bus cannot be reached: {unreachable}"));
+        }
+        let here = self.0.settings.role.services();
+        let asked = services.iter().filter(|service| here.contains(service));
+        complaints.extend(asked.flat_map(|service| self.complaints_of(*service)));
+        complaints.dedup();
+        complaints
+    }
+
+    fn reading(&self) -> Result<String, serde_json::Error> {
+        let bus = match &self.0.kafka {
+            Some(bus) => format!("Kafka at {}", bus.settings().brokers),
+            None => "embedded".to_owned(),
+        };
+        let service = |service: Service| ServiceReading {
+            service: service.name(),
+            subscriptions: self.subscriptions(service),
+            relay: self.relay(service).map(RelayReading::from),
+        };
+        let services = self.0.settings.role.services().into_iter().map(service).collect();
+        serde_json::to_string(&Reading { bus, services })
+    }
+
+    fn samples(&self, services: &[Service]) -> Vec<Sample> {
+        let here = self.0.settings.role.services();
+        let mut samples = Vec::new();
+        for service in services.iter().filter(|service| here.contains(service)) {
+            for subscription in self.subscriptions(*service) {
+                let labels =
+                    vec![("service", service.name().to_owned()), ("subscription", subscription.name.to_string())];
+                let mut sample = |name, kind, help, value| {
+                    samples.push(Sample { name, kind, help, labels: labels.clone(), value });
+                };
+                sample("bus_healthy", Kind::Gauge, "1 while a subscription is well.", subscription.is_healthy.into());
+                sample(
+                    "bus_stale_answers_total",
+                    Kind::Counter,
+                    "Answers that came after their partition was given up.",
+                    subscription.stale_completions,
+                );
+                sample("bus_drains_total", Kind::Counter, "Partitions' drains.", subscription.drains);
+                for partition in &subscription.partitions {
+                    samples.extend(samples_of(*service, partition));
+                }
+            }
+            if let Some(relay) = self.relay(*service) {
+                let labels = vec![("service", service.name().to_owned())];
+                let mut sample = |name, kind, help, value| {
+                    samples.push(Sample { name, kind, help, labels: labels.clone(), value });
+                };
+                sample("relay_lag", Kind::Gauge, "Journal positions not known to be on Kafka.", relay.lag);
+                sample("relay_in_flight", Kind::Gauge, "Records on their way to Kafka.", relay.in_flight as u64);
+                sample("relay_parked_keys", Kind::Gauge, "Keys that wait after a failure.", relay.parked_keys as u64);
+                sample("relay_written_total", Kind::Counter, "Records that Kafka acknowledged.", relay.written);
+                sample("relay_retries_total", Kind::Counter, "Records sent again.", relay.retries);
+                sample("relay_set_aside_total", Kind::Counter, "Records set aside.", relay.set_aside);
+            }
+        }
+        samples
+    }
+}
+
+fn samples_of(service: Service, partition: &PartitionHealth) -> Vec<Sample> {
+    let labels = vec![
+        ("service", service.name().to_owned()),
+        ("topic", partition.topic.to_string()),
+        ("partition", partition.partition.to_string()),
+    ];
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    let all = [
+        ("bus_lag", Kind::Gauge, "Offsets between the frontier and the end.", partition.lag.map_or(0, count)),
+        ("bus_in_flight", Kind::Gauge, "Records with the service.", partition.in_flight as u64),
+        (
+            "bus_oldest_in_flight_milliseconds",
+            Kind::Gauge,
+            "How long the oldest of them has been there.",
+            partition.oldest_in_flight_ms.map_or(0, count),
+        ),
+        ("bus_lanes", Kind::Gauge, "Keys that have records here.", partition.lanes as u64),
+        ("bus_retry_waiting", Kind::Gauge, "Keys that wait to be tried again.", partition.waiting_for_retry as u64),
+        ("bus_received_total", Kind::Counter, "Records received.", partition.received),
+        ("bus_finished_total", Kind::Counter, "Records finished.", partition.finished),
+        ("bus_failures_total", Kind::Counter, "Failed tries.", partition.failures),
+        ("bus_dead_letters_total", Kind::Counter, "Dead letters written.", partition.dead_letters),
+        ("bus_commits_total", Kind::Counter, "Commits.", partition.commits),
+        ("bus_commit_failures_total", Kind::Counter, "Commits that failed.", partition.commit_failures),
+        (
+            "bus_without_credit_milliseconds",
+            Kind::Gauge,
+            "How long nothing more was taken.",
+            count(partition.without_credit_ms),
+        ),
+    ];
+    let sample = |(name, kind, help, value)| Sample { name, kind, help, labels: labels.clone(), value };
+    all.into_iter().map(sample).collect()
+}
+
+impl From<RelayHealth> for RelayReading {
+    fn from(health: RelayHealth) -> Self {
+        Self {
+            is_running: health.is_running,
+            lag: health.lag,
+            in_flight: health.in_flight,
+            parked_keys: health.parked_keys,
+            written: health.written,
+            retries: health.retries,
+            set_aside: health.set_aside,
+            last_error: health.last_error,
+        }
+    }
+}
