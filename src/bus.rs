@@ -26,9 +26,10 @@ use bridge::{
         codec::Codec,
         handler::{self, Concurrent},
     },
-    record::{OutgoingRecord, Record},
+    record::OutgoingRecord,
     relay::CloudEvent,
 };
+use bytes::Bytes;
 use contracts::{Envelope, InboxError, Message, Service, Topic};
 use futures::future::BoxFuture;
 use runtime::{
@@ -151,7 +152,7 @@ fn handler_of(inbox: Inbox) -> Concurrent {
     handler::each(TAKEN_IN_AT_ONCE, move |record| {
         let inbox = Arc::clone(&inbox);
         async move {
-            let envelope = match read(&record) {
+            let envelope = match read(record.value.as_ref()) {
                 Ok(Some(envelope)) => envelope,
                 Ok(None) => return Outcome::Skip,
                 Err(error) => return Outcome::undecodable(error.to_string()),
@@ -165,16 +166,25 @@ fn handler_of(inbox: Inbox) -> Concurrent {
     })
 }
 
+/// Takes in what was set aside.
+async fn take_in_again(inbox: &Inbox, value: Option<Bytes>) -> Result<(), String> {
+    match read(value.as_ref()) {
+        Ok(Some(envelope)) => inbox(Arc::new(envelope)).await.map_err(|error| error.to_string()),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// The envelope of a record; nothing where its type is not of this build.
-fn read(record: &Record) -> Result<Option<Envelope>, CodecError> {
+fn read(value: Option<&Bytes>) -> Result<Option<Envelope>, CodecError> {
     #[derive(Deserialize)]
     struct Typed {
         #[serde(rename = "type")]
         name: String,
     }
-    let envelope: Result<Envelope, CodecError> = Json.decode(record.value.as_ref());
+    let envelope: Result<Envelope, CodecError> = Json.decode(value);
     envelope.map(Some).or_else(|error| {
-        let typed: Result<Typed, _> = serde_json::from_slice(record.value.as_deref().unwrap_or_default());
+        let typed: Result<Typed, _> = serde_json::from_slice(value.map(AsRef::as_ref).unwrap_or_default());
         if typed.is_ok_and(|typed| !Message::TYPES.contains(&typed.name.as_str())) { Ok(None) } else { Err(error) }
     })
 }

@@ -6,6 +6,8 @@ use clap::Parser;
 use contracts::Service;
 use http_edge::rate_limit::Profile;
 
+use crate::tools::Command;
+
 /// The command line. Settings come from the environment.
 #[derive(Debug, Parser)]
 #[command(version, about = "A commerce back end in one binary.", after_help = settings_help())]
@@ -13,6 +15,9 @@ pub struct Arguments {
     /// Run one role in this process instead of all: gateway, payment, product, user or order. It needs Kafka
     #[arg(long, value_name = "NAME")]
     pub role: Option<String>,
+    /// What to do instead of opening the shop.
+    #[command(subcommand)]
+    pub command: Option<Command>,
 
     /// Fill the shop with a small catalogue and the test user test@example.com / testPassword123
     #[arg(long)]
@@ -250,6 +255,11 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Where the house's secret is kept.
+    pub fn secret_file(&self) -> PathBuf {
+        self.data_dir.join("secret.key")
+    }
+
     /// Where the other processes of the house reach a service of this one.
     pub fn address_of(&self, service: Service) -> Option<String> {
         let (_, setting) = self.services.iter().find(|(here, _)| *here == service)?;
@@ -304,7 +314,7 @@ mod tests {
 
     fn read_as(role: Option<&str>, pairs: &[(&str, &str)]) -> Result<Settings, String> {
         let find = |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Settings::read(&Arguments { demo: false, role: role.map(str::to_owned) }, find)
+        Settings::read(&Arguments { demo: false, role: role.map(str::to_owned), command: None }, find)
             .map_err(|error| error.to_string())
     }
 

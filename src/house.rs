@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::anyhow;
 use bridge::health::{HealthBoard, HealthTransport, InProcessHealth, KafkaHealth, KafkaHealthConfig};
-use bridge::{embedded::dead_letters::JournalDeadLetters, engine::Bridge, kafka::KafkaClientSettings};
+use bridge::{engine::Bridge, kafka::KafkaClientSettings};
 use contracts::Service;
 use http_edge::{
     auth::Verifier,
@@ -20,7 +20,7 @@ use runtime::{Current, Journal, Roster, supervision::SupervisorMessage};
 use user_service::UserService;
 
 use crate::{
-    bus::{kafka::KafkaBus, watch::Watch},
+    bus::{embedded::SetAside, kafka::KafkaBus, watch::Watch},
     chaos::Drills,
     config::{Role, Settings},
     health::{Directory, Pongs},
@@ -43,8 +43,8 @@ pub struct House {
     pub settings: Settings,
     /// What the services hear, for those who look.
     bridges: [Current<Bridge>; 4],
-    /// The dead letters of the embedded bus.
-    dead_letters: [Current<Arc<JournalDeadLetters>>; 4],
+    /// What the services have set aside on the embedded bus.
+    set_aside: [Current<SetAside>; 4],
     /// The bus over Kafka, where it is used.
     pub kafka: Option<Arc<KafkaBus>>,
     pub roster: Roster,
@@ -71,7 +71,7 @@ impl House {
         let secret = match &settings.secret_key {
             Some(text) => Secret::given(text),
             None => {
-                let file = settings.data_dir.join("secret.key");
+                let file = settings.secret_file();
                 Secret::load_or_create(&file).map_err(|error| anyhow!("{}: {error}", file.display()))?
             }
         };
@@ -82,7 +82,7 @@ impl House {
         Ok(Self {
             kafka,
             bridges: std::array::from_fn(|_| Current::empty()),
-            dead_letters: std::array::from_fn(|_| Current::empty()),
+            set_aside: std::array::from_fn(|_| Current::empty()),
             users: Current::empty(),
             products: Current::empty(),
             orders: Current::empty(),
@@ -109,9 +109,9 @@ impl House {
         &self.bridges[place(service)]
     }
 
-    /// The place of a service's dead letters on the embedded bus.
-    pub fn dead_letters(&self, service: Service) -> &Current<Arc<JournalDeadLetters>> {
-        &self.dead_letters[place(service)]
+    /// The place of what a service has set aside on the embedded bus.
+    pub fn set_aside(&self, service: Service) -> &Current<SetAside> {
+        &self.set_aside[place(service)]
     }
 
     /// True while a service stands.
@@ -139,7 +139,7 @@ impl House {
             payments: self.payments.clone(),
             here: settings.role.services(),
             peers: is_apart.then(|| Peers::new(Arc::new(Pongs(self.board.reader())), house_key.clone())),
-            house_key: is_apart.then_some(house_key),
+            house_key: Some(house_key),
             health: Arc::new(Directory::new(Arc::clone(self))),
             verifier: Arc::clone(&self.verifier),
             trust: Default::default(),

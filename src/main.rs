@@ -5,12 +5,14 @@
 //! - [`config`]: the settings, each wrong one refused in one sentence
 //! - [`tree`]: the supervision tree: one branch a service, one for the gateway
 //! - [`service_tree`]: what every service's branch is made of
-//! - [`bus`]: which service hears which
+//! - [`bus`]: which service hears which, over which bus
+//! - [`heartbeat`]: who answers pings, and hears how the others are
 //! - [`house`]: the places where the services' present incarnations are found
 //! - [`secret`]: the one secret of a house
 //! - [`trust_keeper`]: who asks the user service of another process whose tokens count
 //! - [`ports`]: the listeners, their serving and their end
 //! - [`people`]: the administrator, and the demo's buyer
+//! - [`tools`]: the commands that look at a running shop
 //! - [`demo`]: the demo's catalogue
 
 mod bus;
@@ -18,11 +20,13 @@ mod chaos;
 mod config;
 mod demo;
 mod health;
+mod heartbeat;
 mod house;
 mod people;
 mod ports;
 mod secret;
 mod service_tree;
+mod tools;
 mod tree;
 mod trust_keeper;
 
@@ -61,7 +65,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("the system gives no threads: {error}")),
     };
-    match runtime.block_on(run(settings)) {
+    let done = match &arguments.command {
+        Some(command) => runtime.block_on(tools::run(command, &settings)),
+        None => runtime.block_on(run(settings)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error.to_string()),
     }

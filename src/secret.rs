@@ -23,18 +23,24 @@ impl Secret {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
+    /// The secret in `file`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not 32 bytes.
+    pub fn load(file: &Path) -> io::Result<Self> {
+        let bytes = fs::read(file)?;
+        bytes.try_into().map(Self).map_err(|_| io::Error::other("the file is not a secret of 32 bytes"))
+    }
+
     /// The secret in `file`, which is made if it is missing: written beside, flushed, then put in place. Of several
     /// processes that make it at once one is first, and the others read what it made.
     ///
     /// # Errors
     /// When the file cannot be read or written, or is not 32 bytes.
     pub fn load_or_create(file: &Path) -> io::Result<Self> {
-        match fs::read(file) {
-            Ok(bytes) => {
-                bytes.try_into().map(Self).map_err(|_| io::Error::other("the file is not a secret of 32 bytes"))
-            }
+        match Self::load(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(file),
-            Err(error) => Err(error),
+            loaded => loaded,
         }
     }
 

@@ -1,9 +1,8 @@
 //! What every service's branch is made of, in the order of its start: the keeper of its journal, its shards, its
-//! subscriptions, its answer to pings, and last its presence: from then on the others find it.
+//! subscriptions, and last its presence: from then on the others find it.
 
 use std::{sync::Arc, time::Duration};
 
-use bridge::health::{ResponderArgs, ServiceCondition, start_responder};
 use contracts::{Envelope, InboxError, Service};
 use futures::{FutureExt, future::BoxFuture};
 use payment_service::{PaymentService, SandboxProvider, provider::sandbox};
@@ -19,10 +18,7 @@ use runtime::{
 };
 use user_service::{TokenIssuer, UserServiceConfig};
 
-use crate::{
-    bus::{self, watch::Watch},
-    house::House,
-};
+use crate::{bus, house::House};
 
 /// Commands in flight in one service.
 const IN_FLIGHT_MAX: usize = 20_000;
@@ -141,32 +137,8 @@ fn branch(
     children.extend(shards);
     children.extend(hears);
     children.push(announce("journal", house.journal(service).clone(), Arc::clone(&journal)));
-    children.push(responder(house, service, journal));
     children.push(presence);
     SupervisorSpec::new(format!("shop/{service}"), children)
-}
-
-fn responder(house: &Arc<House>, service: Service, journal: Arc<dyn Journal>) -> ChildSpec {
-    let (verifier, watch) = (Arc::clone(&house.verifier), Watch::new(Arc::clone(house)));
-    let args = ResponderArgs {
-        transport: Arc::clone(&house.health),
-        service: service.name().to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        instance: house.process_id.clone(),
-        address: house.settings.address_of(service),
-        condition: Arc::new(move || {
-            if journal.is_open() && verifier.knows_key() && watch.complaints_of(service).is_empty() {
-                ServiceCondition::Healthy
-            } else {
-                ServiceCondition::Unhealthy
-            }
-        }),
-    };
-    ChildSpec::new("responder", Restart::Permanent, move |supervisor| {
-        let args = args.clone();
-        async move { Ok(start_responder(args, supervisor).await?.get_cell()) }
-    })
-    .kind("responder")
 }
 
 fn presence<T: Clone + Send + Sync + 'static>(place: &Current<T>, service: T) -> ChildSpec {

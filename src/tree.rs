@@ -1,11 +1,12 @@
 //! The supervision tree.
 //!
 //! ```text
-//! shop ─┬─ user-service ─┬─ journal-keeper, shards, subscriptions, responder, presence
+//! shop ─┬─ user-service ─┬─ journal-keeper, shards, subscriptions, presence
 //!       ├─ product-service …
 //!       ├─ payment-service …
 //!       ├─ order-service …
-//!       └─ gateway ── pinger
+//!       ├─ topic-keeper (on Kafka)
+//!       └─ heartbeat ── pinger, a responder for each service
 //! ```
 //!
 //! A service that falls is started again, as often as it takes, with a growing pause: the others and the gateway go on.
@@ -13,7 +14,6 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use bridge::health::{PingerArgs, start_pinger};
 use contracts::Service;
 use http_edge::Shop;
 use ractor::{Actor, ActorRef, SpawnErr};
@@ -21,7 +21,7 @@ use runtime::supervision::{
     Backoff, ChildSpec, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec,
 };
 
-use crate::{house::House, service_tree, trust_keeper};
+use crate::{heartbeat, house::House, service_tree, trust_keeper};
 
 /// The pauses before a service is started again. The first is long enough to be seen.
 const SERVICE_BACKOFF: Backoff =
@@ -51,7 +51,7 @@ pub async fn start(house: &Arc<House>) -> anyhow::Result<ActorRef<SupervisorMess
     if let Some(bus) = &house.kafka {
         children.push(bus.topic_keeper());
     }
-    children.push(gateway(house));
+    children.push(heartbeat::branch(house));
     let spec = SupervisorSpec::new("shop", children).intensity(NEVER_TOO_OFTEN).backoff(SERVICE_BACKOFF);
     match Supervisor::spawn(None, Supervisor, (spec, house.roster.clone())).await {
         Ok((root, _)) => Ok(root),
@@ -83,20 +83,4 @@ where
     let (house, roster) = (Arc::clone(house), house.roster.clone());
     ChildSpec::supervisor(service.name(), Restart::Permanent, roster, move || branch(Arc::clone(&house)))
         .stop_deadline(SERVICE_STOP_DEADLINE)
-}
-
-/// The gateway's branch. A process of one service has it too: its pinger hears where the other services are.
-fn gateway(house: &Arc<House>) -> ChildSpec {
-    let (board, roster) = (house.board.clone(), house.roster.clone());
-    ChildSpec::supervisor("gateway", Restart::Permanent, roster, move || {
-        let board = board.clone();
-        async move {
-            let pinger = ChildSpec::new("pinger", Restart::Permanent, move |supervisor| {
-                let args = PingerArgs { board: board.clone() };
-                async move { Ok(start_pinger(args, supervisor).await?.get_cell()) }
-            })
-            .kind("pinger");
-            Ok(SupervisorSpec::new("shop/gateway", vec![pinger]))
-        }
-    })
 }

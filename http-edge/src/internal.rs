@@ -28,6 +28,11 @@ pub(crate) const KILL: &str = "kill";
 /// A drill: an entity panics.
 pub(crate) const PANIC: &str = "panic";
 
+/// An operator's question: what a service has set aside on the embedded bus.
+pub const DEAD_LETTERS: &str = "dead-letters";
+/// An operator's wish: that a service takes in again what it has set aside.
+pub const REPLAY: &str = "replay";
+
 /// The longest that a question may be given to be answered.
 const WITHIN_MAX: Duration = Duration::from_secs(10);
 
@@ -47,6 +52,22 @@ pub(crate) struct Trust {
     pub(crate) revoked: Vec<SessionId>,
     /// When that was so, by the user service's clock.
     pub(crate) as_of: Timestamp,
+}
+
+/// Of which topic.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DeadLettersQuestion {
+    /// Its name, with `.dlq`.
+    pub topic: String,
+}
+
+/// Which message.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReplayQuestion {
+    /// The topic's name, with `.dlq`.
+    pub topic: String,
+    /// The message's number.
+    pub number: u64,
 }
 
 /// Which entity is to panic.
@@ -87,6 +108,14 @@ pub(crate) async fn answer(
             reply::ok(&Trust { public_key: *users.token_issuer().public_key().as_bytes(), revoked, as_of })
         }
         (_, STATS) => reply::ok(&admin::own_stats(shop, &[service]).await?),
+        (_, DEAD_LETTERS) => {
+            let DeadLettersQuestion { topic } = about(&body)?;
+            reply::ok(&shop.bus.dead_letters(service, &topic).await)
+        }
+        (_, REPLAY) => {
+            let ReplayQuestion { topic, number } = about(&body)?;
+            reply::ok(&shop.bus.replay(service, &topic, number).await)
+        }
         (_, KILL) => {
             let chaos = shop.chaos.as_deref().ok_or_else(ApiError::unknown_route)?;
             chaos.kill(service);

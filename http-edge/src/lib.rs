@@ -13,7 +13,7 @@
 //! - [`error`]: every refusal, its status and its shape; `failures`: which one a service's error is
 //! - `idempotent`, `conditional`: work that is done once, answers and writes that depend on a version
 //! - [`gateway()`]: the API; [`service_port()`]: each service's own port; [`metrics`]: their numbers
-//! - [`peers`], `neighbours`, `internal`, [`trust`]: services that run as other processes of the same house
+//! - [`peers`], `neighbours`, [`internal`], [`trust`]: services that run as other processes of the same house
 //! - [`shop`]: what all of these are given
 //!
 //! It owns no business rule and no state that must survive a restart. Handlers turn a [`Request`] into a
@@ -29,7 +29,7 @@ pub mod fields;
 pub mod gateway;
 pub mod idempotency;
 mod idempotent;
-mod internal;
+pub mod internal;
 pub mod json;
 pub mod metrics;
 mod neighbours;

@@ -191,6 +191,33 @@ impl Peers {
     }
 }
 
+/// An operator's question to a process: `GET` of a path, or `POST` of a JSON with the house's key.
+///
+/// # Errors
+/// Why there is no answer, in a sentence.
+pub async fn ask_once(url: &str, question: Option<(&HouseKey, Vec<u8>)>, patience: Duration) -> Result<Bytes, String> {
+    let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+    let mut request = hyper::Request::new(Full::default());
+    *request.uri_mut() = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    if let Some((key, body)) = question {
+        *request.method_mut() = Method::POST;
+        request.headers_mut().insert(HOUSE_KEY_HEADER, key.header.clone());
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *request.body_mut() = Full::new(body.into());
+    }
+    let deadline = Instant::now() + patience;
+    let answer = match timeout_at(deadline, client.request(request)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(format!("{url}: {}", root_of(&error))),
+        Err(_) => return Err(format!("{url}: no answer within {patience:?}")),
+    };
+    let status = answer.status();
+    let body = timeout_at(deadline, Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect()).await;
+    let body = body.map_err(|_| format!("{url}: no whole answer within {patience:?}"))?;
+    let bytes = body.map_err(|error| format!("{url}: {error}"))?.to_bytes();
+    if status.is_success() { Ok(bytes) } else { Err(format!("{url} answers {status}")) }
+}
+
 async fn read(service: Service, body: Incoming, deadline: Instant) -> Result<Bytes, ApiError> {
     match timeout_at(deadline, Limited::new(body, ANSWER_BYTES_MAX).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

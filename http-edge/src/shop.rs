@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use contracts::Service;
+use futures::future::BoxFuture;
 use order_service::OrderService;
 use payment_service::PaymentService;
 use product_service::ProductService;
 use runtime::{Current, Roster};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use user_service::UserService;
 
 use crate::auth::Verifier;
@@ -141,6 +142,39 @@ pub trait BusWatch: Send + Sync + 'static {
 
     /// The numbers of these services.
     fn samples(&self, services: &[Service]) -> Vec<Sample>;
+
+    /// What `service` has set aside of `topic` on the embedded bus.
+    ///
+    /// # Errors
+    /// Why they cannot be read, in a sentence.
+    fn dead_letters<'a>(&'a self, service: Service, topic: &'a str) -> BoxFuture<'a, Result<Vec<DeadLetter>, String>>;
+
+    /// Has `service` take in again what it has set aside of `topic` under `number`.
+    ///
+    /// # Errors
+    /// Why it was not taken in, in a sentence.
+    fn replay<'a>(&'a self, service: Service, topic: &'a str, number: u64) -> BoxFuture<'a, Result<(), String>>;
+}
+
+/// A message that was set aside, for people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Where it lies: on Kafka `partition/offset` of the topic of dead letters, else its number in `service`.
+    pub place: String,
+    /// Who could not take it in.
+    pub service: String,
+    /// Its key.
+    pub key: Option<String>,
+    /// What kind of failure it was.
+    pub kind: String,
+    /// The failure in words.
+    pub error: String,
+    /// True where it was taken in since.
+    pub is_replayed: bool,
+    /// What it says, as text.
+    pub value: Option<String>,
+    /// Its headers, as text.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Who breaks things for drills. The root gives one only in development.

@@ -17,6 +17,13 @@ use tokio::runtime::Handle;
 use super::{Inbox, heard_by, messages_of, record_of, subscription};
 use crate::house::House;
 
+/// What a service has set aside, and who could take it in again.
+#[derive(Clone)]
+pub struct SetAside {
+    pub letters: Arc<JournalDeadLetters>,
+    pub inbox: Inbox,
+}
+
 /// The subscriptions of a service. Must be called within a tokio runtime.
 ///
 /// # Errors
@@ -24,7 +31,7 @@ use crate::house::House;
 pub fn bridge(house: &House, service: Service, home: &Arc<dyn Journal>, inbox: &Inbox) -> Result<Bridge, StartError> {
     let (sources, topics) = heard_by(service);
     let dead_letters = Arc::new(JournalDeadLetters::new(Arc::clone(home), &Handle::current()));
-    house.dead_letters(service).set(Arc::clone(&dead_letters));
+    house.set_aside(service).set(SetAside { letters: Arc::clone(&dead_letters), inbox: Arc::clone(inbox) });
     let mut builder = Bridge::builder().dead_letters(dead_letters);
     for source in sources {
         let topic: Arc<str> = source.name().into();

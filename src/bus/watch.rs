@@ -4,17 +4,45 @@
 use std::sync::Arc;
 
 use bridge::{
-    engine::health::{PartitionHealth, SubscriptionHealth},
+    embedded::dead_letters::KeptDeadLetter,
+    engine::{
+        dead_letter::{ERROR, ERROR_KIND},
+        health::{PartitionHealth, SubscriptionHealth},
+    },
+    record::{OutgoingRecord, Record},
     relay::RelayHealth,
 };
 use contracts::Service;
+use futures::{FutureExt, future::BoxFuture};
 use http_edge::{
     metrics::{Kind, Sample},
-    shop::BusWatch,
+    shop::{BusWatch, DeadLetter},
 };
 use serde::{Deserialize, Serialize};
 
+use super::{embedded::SetAside, take_in_again};
 use crate::house::House;
+
+/// A dead letter for people.
+pub fn shown(place: String, service: &str, letter: &Record) -> DeadLetter {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let header = |name| letter.headers.get(name).map_or_else(|| "?".to_owned(), |value| text(value));
+    DeadLetter {
+        place,
+        service: service.to_owned(),
+        key: letter.key.as_deref().map(text),
+        kind: header(ERROR_KIND),
+        error: header(ERROR),
+        is_replayed: false,
+        value: letter.value.as_deref().map(text),
+        headers: letter
+            .headers
+            .as_slice()
+            .iter()
+            .map(|header| (text(&header.name), header.value.as_deref().map(text).unwrap_or_default()))
+            .collect(),
+    }
+}
 
 /// A record that has waited for the log for longer than this is worth a complaint, in milliseconds.
 const WRITE_LATE_MS: u64 = 5_000;
@@ -132,6 +160,28 @@ impl BusWatch for Watch {
         };
         let services = self.0.settings.role.services().into_iter().map(service).collect();
         serde_json::to_string(&Reading { bus, services })
+    }
+
+    fn dead_letters<'a>(&'a self, service: Service, topic: &'a str) -> BoxFuture<'a, Result<Vec<DeadLetter>, String>> {
+        async move {
+            let set_aside = self.0.set_aside(service).get().map_err(|down| down.to_string())?;
+            let letters = set_aside.letters.list(topic).await.map_err(|error| error.to_string())?;
+            let shown = |letter: KeptDeadLetter| {
+                let place = letter.number.to_string();
+                DeadLetter { is_replayed: letter.is_replayed, ..shown(place, service.name(), &letter.record) }
+            };
+            Ok(letters.into_iter().map(shown).collect())
+        }
+        .boxed()
+    }
+
+    fn replay<'a>(&'a self, service: Service, topic: &'a str, number: u64) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            let SetAside { letters, inbox } = self.0.set_aside(service).get().map_err(|down| down.to_string())?;
+            let take_in = |original: OutgoingRecord| async move { take_in_again(&inbox, original.value).await };
+            letters.replay(topic, number, take_in).await.map_err(|error| error.to_string())
+        }
+        .boxed()
     }
 
     fn samples(&self, services: &[Service]) -> Vec<Sample> {
