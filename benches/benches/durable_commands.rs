@@ -45,6 +45,15 @@ fn main() {
             bencher.iter_custom(|runs| (0..runs).map(|_| bare_sqlite::inserts(single, 1)).sum());
         });
     }
+    // One asker who waits for each answer: nothing to group.
+    let alone = Load { keys: 1, commands: load(1).commands / 25, askers: 1 };
+    group.throughput(Throughput::Elements(alone.commands));
+    group.bench_function("ask_one_at_a_time", |bencher| {
+        bencher.iter_custom(|runs| (0..runs).map(|_| durable::asks(alone)).sum());
+    });
+    group.bench_function("insert_one_at_a_time", |bencher| {
+        bencher.iter_custom(|runs| (0..runs).map(|_| bare_sqlite::inserts(alone, 1)).sum());
+    });
     group.finish();
     criterion.final_summary();
 }

@@ -11,7 +11,7 @@ use runtime::{
     entity::EventPayload,
     journal::sqlite::{SqliteJournal, SqliteOptions},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Statement, params};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -28,11 +28,10 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRA
                        PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;";
 const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
                             causation_id, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-const INSERT_COMMAND: &str =
-    "INSERT INTO commands (stream, command_id, first_version, event_count, refusal) VALUES (?1, ?2, ?3, ?4, ?5)";
+const INSERT_VERSION: &str = "INSERT INTO versions (stream, version, position, command_id) VALUES (?1, ?2, ?3, ?4)";
 
 /// The rows of one command.
-struct Written {
+pub(crate) struct Written {
     stream: String,
     version: i64,
     event_type: &'static str,
@@ -47,16 +46,22 @@ struct Written {
 #[must_use]
 pub fn inserts(load: Load, batch_commands: usize) -> Duration {
     let directory = BenchDirectory::new();
-    make_schema(&directory);
-    let connection = Connection::open(directory.path().join("journal.db")).expect("the database opens");
-    connection.execute_batch(PRAGMAS).expect("SQLite takes the pragmas");
-
+    let connection = new_database(&directory);
     let rows = rows(load);
     let (awake, timed) = rows.split_at(load.keys);
-    write(&connection, awake, BATCH_COMMANDS_MAX).expect("the rows are written");
+    let mut inserts = Inserts::prepare(&connection);
+    inserts.write(awake, BATCH_COMMANDS_MAX);
     let started = Instant::now();
-    write(&connection, timed, batch_commands).expect("the rows are written");
+    inserts.write(timed, batch_commands);
     started.elapsed()
+}
+
+/// An empty database with the runtime's schema, opened as its writer opens it.
+pub(crate) fn new_database(directory: &BenchDirectory) -> Connection {
+    make_schema(directory);
+    let connection = Connection::open(directory.path().join("journal.db")).expect("the database opens");
+    connection.execute_batch(PRAGMAS).expect("SQLite takes the pragmas");
+    connection
 }
 
 fn make_schema(directory: &BenchDirectory) {
@@ -68,7 +73,7 @@ fn make_schema(directory: &BenchDirectory) {
 }
 
 /// What the entities would write: the keys' first commands, then the timed ones.
-fn rows(load: Load) -> Vec<Written> {
+pub(crate) fn rows(load: Load) -> Vec<Written> {
     let streams: Vec<_> = keys(load.keys).iter().map(|key| format!("{}/{key}", Stock::KIND)).collect();
     let mut states: Vec<_> = (0..load.keys).map(|_| (<Stock as Entity>::State::default(), 0)).collect();
     (0..load.keys as u64 + load.commands)
@@ -89,16 +94,40 @@ fn rows(load: Load) -> Vec<Written> {
         .collect()
 }
 
-fn write(connection: &Connection, rows: &[Written], batch_commands: usize) -> rusqlite::Result<()> {
-    let mut insert_event = connection.prepare(INSERT_EVENT)?;
-    let mut insert_command = connection.prepare(INSERT_COMMAND)?;
-    let mut begin = connection.prepare("BEGIN IMMEDIATE")?;
-    let mut commit = connection.prepare("COMMIT")?;
-    let mut rows_since_checkpoint = 0;
-    for batch in rows.chunks(batch_commands) {
-        begin.execute([])?;
+/// The writer's statements on a connection.
+pub(crate) struct Inserts<'connection> {
+    insert_event: Statement<'connection>,
+    insert_version: Statement<'connection>,
+    begin: Statement<'connection>,
+    commit: Statement<'connection>,
+    checkpoint: Statement<'connection>,
+    rows_since_checkpoint: usize,
+}
+
+impl<'connection> Inserts<'connection> {
+    pub(crate) fn prepare(connection: &'connection Connection) -> Self {
+        let prepare = |sql| connection.prepare(sql).expect("SQLite takes the statement");
+        Self {
+            insert_event: prepare(INSERT_EVENT),
+            insert_version: prepare(INSERT_VERSION),
+            begin: prepare("BEGIN IMMEDIATE"),
+            commit: prepare("COMMIT"),
+            checkpoint: prepare("PRAGMA wal_checkpoint(PASSIVE)"),
+            rows_since_checkpoint: 0,
+        }
+    }
+
+    /// Writes `rows` in transactions of `batch_commands` commands.
+    pub(crate) fn write(&mut self, rows: &[Written], batch_commands: usize) {
+        for batch in rows.chunks(batch_commands) {
+            self.write_batch(batch).expect("the rows are written");
+        }
+    }
+
+    fn write_batch(&mut self, batch: &[Written]) -> rusqlite::Result<()> {
+        self.begin.execute([])?;
         for row in batch {
-            insert_event.execute(params![
+            let position = self.insert_event.insert(params![
                 row.stream,
                 row.version,
                 row.event_type,
@@ -109,14 +138,14 @@ fn write(connection: &Connection, rows: &[Written], batch_commands: usize) -> ru
                 None::<&str>,
                 None::<&str>,
             ])?;
-            insert_command.execute(params![row.stream, row.command_id, row.version, 1, None::<&str>])?;
+            self.insert_version.execute(params![row.stream, row.version, position, row.command_id])?;
         }
-        commit.execute([])?;
-        rows_since_checkpoint += 2 * batch.len();
-        if rows_since_checkpoint >= CHECKPOINT_ROWS {
-            rows_since_checkpoint = 0;
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        self.commit.execute([])?;
+        self.rows_since_checkpoint += 2 * batch.len();
+        if self.rows_since_checkpoint >= CHECKPOINT_ROWS {
+            self.rows_since_checkpoint = 0;
+            self.checkpoint.query_row([], |_| Ok(()))?;
         }
+        Ok(())
     }
-    Ok(())
 }

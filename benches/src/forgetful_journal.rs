@@ -35,7 +35,7 @@ impl Journal for ForgetfulJournal {
         settle(Ok(()));
     }
 
-    fn outcome(&self, _: Arc<str>, _: CommandId) -> BoxFuture<'static, RecordedOutcome> {
+    fn outcome(&self, _: Arc<str>, _: CommandId, _: Option<u64>) -> BoxFuture<'static, RecordedOutcome> {
         at_once(None)
     }
 

@@ -145,7 +145,7 @@ pub fn relays(broker: &str, topic: &str, count: u64, keys: usize) -> Duration {
     Runtime::new().expect("tokio starts").block_on(async {
         let options = SqliteOptions { directory: directory.path().to_owned(), views: "" };
         let journal: Arc<dyn Journal> = SqliteJournal::open(&options).expect("the journal opens");
-        let (entities, supervisor) = durable::start(Arc::clone(&journal)).await;
+        let (entities, supervisor) = durable::start(Arc::clone(&journal), durable::all_awake()).await;
         let keys: Vec<Arc<str>> = stock::keys(keys);
         // Many at once, so that group commit makes it quick.
         let asked = futures::future::join_all((0..8_192_u64).map(|asker| {

@@ -8,8 +8,13 @@
 //!
 //! - [`stock`]: the entity that is asked, and the commands that it is asked to do.
 //! - [`durable`]: durable commands through `Entities::ask`; [`bare_sqlite`]: the same rows without actors.
-//! - [`messages`]: tell and ask through shard and entity without a disk; [`raw_ractor`]: the same without us.
-//! - [`forgetful_journal`]: the journal behind [`messages`]: it stores nothing.
+//! - [`messages`]: tell, ask and first ask through shard and entity without a disk; [`raw_ractor`], [`kameo_actors`],
+//!   [`plain_channel`]: the same without us.
+//! - [`history`]: a journal with a past; [`waking`]: its entities wake, and go to sleep where there is no room; [`zipf`]: who
+//!   is asked then.
+//! - [`falls`]: how long an entity is gone when it panics.
+//! - [`open_loop`]: latencies at a set rate; [`idle_memory`]: what an entity weighs that is awake and has nothing to do.
+//! - [`forgetful_journal`]: a journal that stores nothing: it takes the disk out of a measurement.
 //! - [`bridge_dispatch`]: the bridge's engine on a source in memory; its bare loop beside it.
 //! - [`kafka`]: source, engine and relay on a real Kafka; [`kafka_bare`]: plain client loops beside them.
 //! - [`bench_directory`]: where the databases go.
@@ -18,14 +23,22 @@ pub mod bare_sqlite;
 pub mod bench_directory;
 pub mod bridge_dispatch;
 pub mod durable;
+pub mod falls;
 pub mod forgetful_journal;
+pub mod history;
+pub mod idle_memory;
 pub mod kafka;
 pub mod kafka_bare;
+pub mod kameo_actors;
 pub mod messages;
+pub mod open_loop;
+pub mod plain_channel;
 pub mod raw_ractor;
 pub mod stock;
+pub mod waking;
+pub mod zipf;
 
-/// Every n-th measurement's rate: how many were done in how long.
+/// How many were done a second, when `count` took so long.
 #[must_use]
 pub fn per_second(count: u64, took: std::time::Duration) -> f64 {
     count as f64 / took.as_secs_f64()

@@ -12,9 +12,9 @@ use futures::{future::maybe_done, poll};
 use tokio::runtime::Runtime;
 
 use crate::{
-    durable::start,
+    durable::{all_awake, start},
     forgetful_journal::ForgetfulJournal,
-    stock::{Stock, command, keys, meta},
+    stock::{Stock, command, key, keys, meta},
 };
 
 /// How many tells are on their way before their answers are looked at: below the permits of one shard.
@@ -60,8 +60,40 @@ pub fn asks(keys: usize, messages: u64) -> Duration {
     })
 }
 
+/// How long it takes to wake `count` entities that nobody has asked before, each answering before the next is asked.
+///
+/// # Panics
+/// When a command is not accepted.
+#[must_use]
+pub fn first_asks(count: usize) -> Duration {
+    measure(0, move |entities, _| async move {
+        let keys = keys(count);
+        let started = Instant::now();
+        for (number, key) in (0..).zip(keys) {
+            entities.ask(key, command(number), meta(number)).await.expect("every command is accepted");
+        }
+        started.elapsed()
+    })
+}
+
 fn pick(keys: &[Arc<str>], number: u64) -> Arc<str> {
     Arc::clone(&keys[(number % keys.len() as u64) as usize])
+}
+
+/// How much `size` grows while `count` entities wake, after the first `warm_up`.
+pub(crate) fn growth(warm_up: usize, count: usize, size: fn() -> u64) -> u64 {
+    Runtime::new().expect("tokio starts").block_on(async {
+        let (entities, _supervisor) = start(ForgetfulJournal::new(), all_awake()).await;
+        let mut before = 0;
+        for index in 0..warm_up + count {
+            if index == warm_up {
+                before = size();
+            }
+            let number = index as u64;
+            entities.ask(key(index), command(number), meta(number)).await.expect("every command is accepted");
+        }
+        size().saturating_sub(before)
+    })
 }
 
 /// The entities are awake before `run` starts. It runs on a worker thread, as whoever asks does.
@@ -74,7 +106,7 @@ where
 {
     let tokio = Runtime::new().expect("tokio starts");
     tokio.block_on(async {
-        let (entities, supervisor) = start(ForgetfulJournal::new()).await;
+        let (entities, supervisor) = start(ForgetfulJournal::new(), all_awake()).await;
         let keys = keys(key_count);
         for (number, key) in (u64::MAX / 2..).zip(&keys) {
             entities.ask(Arc::clone(key), command(number), meta(number)).await.expect("every command is accepted");

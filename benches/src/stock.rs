@@ -80,7 +80,13 @@ pub fn meta(number: u64) -> CommandMeta {
 /// The ids of `count` entities.
 #[must_use]
 pub fn keys(count: usize) -> Vec<Arc<str>> {
-    (0..count).map(|number| format!("sku_{number:026}").into()).collect()
+    (0..count).map(key).collect()
+}
+
+/// The id of the `number`-th entity.
+#[must_use]
+pub fn key(number: usize) -> Arc<str> {
+    format!("sku_{number:026}").into()
 }
 
 /// Splits 64 bits into 128 that look random (the finalizer of SplitMix64, twice).

@@ -24,7 +24,7 @@ use crate::{
     entity::{Entity, EntityId, EventPayload},
     journal::{Append, Fence, Journal, JournalError, NewEvent, Outcome, Recorded, ViewWrite},
     parking::Parking,
-    seen::{SEEN_COMMANDS_MAX, Seen, SeenCommands},
+    seen::{SEEN_COMMANDS_MAX, Seen, SeenCommand, SeenCommands},
     shard::EntityMessage,
     snapshot,
     supervision::{Activity, Busy},
@@ -154,7 +154,7 @@ impl<E: Entity> InstanceState<E> {
 
     async fn replay_from_the_start(
         &mut self,
-        seen: Vec<crate::CommandId>,
+        seen: Vec<SeenCommand>,
         is_complete: bool,
     ) -> Result<(), ActorProcessingErr> {
         let events = self.arguments.journal.events(Arc::clone(&self.arguments.stream)).await;
@@ -207,10 +207,10 @@ impl<E: Entity> InstanceState<E> {
         self.arguments.handled.fetch_add(1, Ordering::Relaxed);
         match self.seen.look_up(&delivery.meta.command_id) {
             Seen::Never => self.decide(myself, delivery),
-            Seen::Before => {
+            Seen::Before(first_version) => {
                 self.answered();
-                let outcome =
-                    self.arguments.journal.outcome(Arc::clone(&self.arguments.stream), delivery.meta.command_id);
+                let stream = Arc::clone(&self.arguments.stream);
+                let outcome = self.arguments.journal.outcome(stream, delivery.meta.command_id, first_version);
                 tokio::spawn(async move {
                     let answer = match outcome.await {
                         Ok(Some((outcome, events))) => first_outcome::<E>(outcome, &events),
@@ -222,8 +222,8 @@ impl<E: Entity> InstanceState<E> {
                 Ok(())
             }
             Seen::Unsure => {
-                let outcome =
-                    self.arguments.journal.outcome(Arc::clone(&self.arguments.stream), delivery.meta.command_id);
+                let stream = Arc::clone(&self.arguments.stream);
+                let outcome = self.arguments.journal.outcome(stream, delivery.meta.command_id, None);
                 // A slow disk makes no entity stuck.
                 match busy.set_aside(outcome).await.map_err(|error| self.blame(error))? {
                     Some((outcome, events)) => {
@@ -245,7 +245,7 @@ impl<E: Entity> InstanceState<E> {
         };
         let (new_events, views) = self.evolve(&events, meta.at_ms)?;
         let snapshot = self.snapshot_if_due();
-        self.seen.remember(meta.command_id);
+        self.seen.remember(meta.command_id, (!new_events.is_empty()).then_some(first_version));
         let refusal_json = refusal.as_ref().map(serde_json::to_string).transpose()?;
         let answer: Answer<E> = match refusal {
             Some(refusal) => Err(AskError::Refused(refusal)),

@@ -57,7 +57,8 @@ impl Scene {
     }
 
     fn commands_on_disk(&self) -> i64 {
-        self.service.disk.query("SELECT count(*) FROM commands", &[]).unwrap()[0].integer(0).unwrap()
+        let commands = "SELECT count(*) FROM (SELECT command_id FROM versions UNION SELECT command_id FROM commands)";
+        self.service.disk.query(commands, &[]).unwrap()[0].integer(0).unwrap()
     }
 }
 

@@ -22,7 +22,7 @@ use microcommerce_runtime::{
 use ractor::Actor;
 use support::{Count, Counter, PATIENCE, System, VIEWS, command};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, oneshot, watch},
     time::{Instant, timeout},
 };
 
@@ -30,17 +30,20 @@ fn one_shard() -> EntitiesConfig {
     EntitiesConfig { shards: 1, stuck_after: Duration::from_millis(50), ..EntitiesConfig::default() }
 }
 
-/// Makes the entity `id` block its thread until the sender is gone.
-fn block(counters: &Entities<Counter>, id: &'static str) -> mpsc::Sender<()> {
+/// Makes the entity `id` block its thread until the sender is gone, and waits until it does.
+async fn block(counters: &Entities<Counter>, id: &'static str) -> mpsc::Sender<()> {
     let (release, blocked) = mpsc::channel::<()>();
+    let (begin, begun) = oneshot::channel();
     let counters = counters.clone();
     tokio::spawn(async move {
         let _ = counters
             .read(id, Instant::now() + PATIENCE, move |_, _| {
+                let _ = begin.send(());
                 let _ = blocked.recv();
             })
             .await;
     });
+    timeout(PATIENCE, begun).await.unwrap().unwrap();
     release
 }
 
@@ -61,7 +64,7 @@ async fn a_stuck_entity_is_refused_at_once_disturbs_no_other_and_wakes_with_the_
     let system = System::start_with(directory.path(), one_shard()).await;
     system.counters.ask("a", Count::Add(1), command(1)).await.unwrap();
     let (_, mut changes) = system.roster.follow();
-    let release = block(&system.counters, "a");
+    let release = block(&system.counters, "a").await;
     let (what, event) = next_of_an_entity(&mut changes).await;
     assert_eq!((what, &*event.id, &*event.shard), ("stuck", "a", "counter-shard-0"));
 
@@ -103,7 +106,7 @@ async fn the_awake_are_shown_within_the_limit_the_longest_in_a_message_first_the
     for number in 0..200 {
         system.counters.ask(format!("e{number}"), Count::Add(1), command(number)).await.unwrap();
     }
-    let release = block(&system.counters, "e7");
+    let release = block(&system.counters, "e7").await;
     let queued: Vec<_> = (0..5)
         .map(|number| {
             let counters = system.counters.clone();
@@ -164,8 +167,13 @@ impl Journal for SlowToLoad {
     fn after_queued(&self, settle: Settle) {
         self.journal.after_queued(settle);
     }
-    fn outcome(&self, stream: Arc<str>, command_id: CommandId) -> BoxFuture<'static, RecordedOutcome> {
-        self.journal.outcome(stream, command_id)
+    fn outcome(
+        &self,
+        stream: Arc<str>,
+        command_id: CommandId,
+        first_version: Option<u64>,
+    ) -> BoxFuture<'static, RecordedOutcome> {
+        self.journal.outcome(stream, command_id, first_version)
     }
     fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>> {
         let (permits, is_slow) = (Arc::clone(&self.permits), stream.starts_with("counter/slow"));

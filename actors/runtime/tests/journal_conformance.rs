@@ -58,14 +58,14 @@ macro_rules! guarantees {
 guarantees!(
     what_is_acknowledged_is_there_after_it_is_opened_again,
     a_taken_version_is_a_conflict_and_leaves_nothing_of_its_command,
-    a_taken_command_id_is_a_conflict,
+    a_taken_id_of_a_command_without_events_is_a_conflict,
     a_conflict_fails_every_later_write_of_its_incarnation_and_no_neighbour,
     an_outcome_is_seen_after_everything_queued_before,
     what_is_queued_is_settled_in_order,
     commits_are_read_in_order_with_positions_that_only_grow,
     views_are_committed_with_their_events,
     a_snapshot_hides_the_events_before_it_and_they_are_kept,
-    the_ids_of_commands_are_counted_out,
+    the_ids_of_commands_without_events_are_counted_out,
     a_subscription_keeps_its_position,
     a_question_with_a_wrong_statement_is_an_error_and_harms_nothing,
     a_question_with_too_many_rows_is_refused,
@@ -144,7 +144,7 @@ async fn what_is_acknowledged_is_there_after_it_is_opened_again(place: Place) {
     assert_eq!(second.payload, r#"{"amount":1}"#);
     assert_eq!((second.correlation_id.as_deref(), second.actor.as_deref()), (Some("request"), Some("somebody")));
     assert_eq!(second.causation_id, None);
-    let (refusal, none) = journal.outcome("counter/a".into(), CommandId::from_u128(2)).await.unwrap().unwrap();
+    let (refusal, none) = journal.outcome("counter/a".into(), CommandId::from_u128(2), None).await.unwrap().unwrap();
     assert_eq!((refusal, none.len()), (Outcome::Refused("\"no\"".into()), 0));
     journal.close().await;
 }
@@ -159,18 +159,21 @@ async fn a_taken_version_is_a_conflict_and_leaves_nothing_of_its_command(place: 
     assert_eq!(fence.unsettled(), 0);
     assert_eq!(versions(&journal, "counter/a").await, [1, 2]);
     assert!(rows(&journal, "SELECT id FROM totals").await.is_empty());
-    assert!(journal.outcome("counter/a".into(), CommandId::from_u128(2)).await.unwrap().is_none());
+    for first_version in [Some(2), None] {
+        let outcome = journal.outcome("counter/a".into(), CommandId::from_u128(2), first_version);
+        assert!(outcome.await.unwrap().is_none());
+    }
     assert!(journal.is_open());
     journal.close().await;
 }
 
-async fn a_taken_command_id_is_a_conflict(place: Place) {
+/// Of a command with events this is said by the version that it writes.
+async fn a_taken_id_of_a_command_without_events_is_a_conflict(place: Place) {
     let journal = place.open().await;
-    write("counter/a", 1, 1, 1).queue(&journal).await.unwrap();
-    assert!(matches!(write("counter/a", 2, 1, 1).queue(&journal).await, Err(JournalError::Conflict(_))));
-    assert_eq!(versions(&journal, "counter/a").await, [1]);
+    write("counter/a", 1, 0, 1).queue(&journal).await.unwrap();
+    assert!(matches!(write("counter/a", 1, 0, 1).queue(&journal).await, Err(JournalError::Conflict(_))));
     // The same id on another stream is another command.
-    write("counter/b", 1, 1, 1).queue(&journal).await.unwrap();
+    write("counter/b", 1, 0, 1).queue(&journal).await.unwrap();
     journal.close().await;
 }
 
@@ -196,16 +199,16 @@ async fn a_conflict_fails_every_later_write_of_its_incarnation_and_no_neighbour(
 async fn an_outcome_is_seen_after_everything_queued_before(place: Place) {
     let journal = place.open().await;
     let queued = write("counter/a", 1, 2, 1).queue(&journal);
-    let outcome = journal.outcome("counter/a".into(), CommandId::from_u128(1));
+    let outcome = journal.outcome("counter/a".into(), CommandId::from_u128(1), Some(1));
     let (outcome, events) = outcome.await.unwrap().unwrap();
     assert_eq!(outcome, Outcome::Accepted { first_version: 1, count: 2 });
     assert_eq!(events.iter().map(|event| event.version).collect::<Vec<_>>(), [1, 2]);
     queued.await.unwrap();
     let nothing_to_do = write("counter/a", 3, 0, 2).queue(&journal);
-    let (outcome, events) = journal.outcome("counter/a".into(), CommandId::from_u128(2)).await.unwrap().unwrap();
+    let (outcome, events) = journal.outcome("counter/a".into(), CommandId::from_u128(2), None).await.unwrap().unwrap();
     assert_eq!((outcome, events.len()), (Outcome::Accepted { first_version: 3, count: 0 }, 0));
     nothing_to_do.await.unwrap();
-    assert!(journal.outcome("counter/a".into(), CommandId::from_u128(3)).await.unwrap().is_none());
+    assert!(journal.outcome("counter/a".into(), CommandId::from_u128(3), None).await.unwrap().is_none());
     journal.close().await;
 }
 
@@ -278,15 +281,17 @@ async fn a_snapshot_hides_the_events_before_it_and_they_are_kept(place: Place) {
     journal.close().await;
 }
 
-async fn the_ids_of_commands_are_counted_out(place: Place) {
+async fn the_ids_of_commands_without_events_are_counted_out(place: Place) {
     let journal = place.open().await;
-    for number in 0..5_u64 {
-        write("counter/a", number + 1, 1, u128::from(number)).queue(&journal).await.unwrap();
+    for number in 0..5 {
+        write("counter/a", 1, 0, number).queue(&journal).await.unwrap();
     }
+    write("counter/a", 1, 2, 5).queue(&journal).await.unwrap();
     let all = journal.load("counter/a".into(), 5).await.unwrap();
-    assert_eq!((all.seen.len(), all.seen_is_complete), (5, true));
+    assert_eq!((all.seen.len(), all.seen_is_complete), (6, true));
     let some = journal.load("counter/a".into(), 4).await.unwrap();
-    assert_eq!((some.seen.len(), some.seen_is_complete), (4, false));
+    assert_eq!((some.seen.len(), some.seen_is_complete), (5, false));
+    assert!(some.seen.contains(&(CommandId::from_u128(5), Some(1))), "those with events are always there");
     let none = journal.load("counter/unknown".into(), 4).await.unwrap();
     assert_eq!((none.seen.len(), none.seen_is_complete, none.tail.len(), none.snapshot), (0, true, 0, None));
     journal.close().await;

@@ -23,7 +23,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 
 use super::{
-    Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue, reads,
+    Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue, reads, schema,
     writer::{self, BATCH_REQUESTS_MAX, Request},
 };
 use crate::{
@@ -46,9 +46,12 @@ impl MemoryDisk {
     /// [`JournalError::Storage`] when `views` is not the SQL it should be.
     pub fn new(views: &str) -> Result<Self, JournalError> {
         let storage = |error: rusqlite::Error| JournalError::Storage(error.to_string());
-        let connection = Connection::open_in_memory().map_err(storage)?;
+        let newer = |found| JournalError::Storage(format!("a new disk has layout {found}"));
+        let mut connection = Connection::open_in_memory().map_err(storage)?;
         connection.execute_batch("PRAGMA foreign_keys = ON;").map_err(storage)?;
-        reads::create_tables(&connection, views).map_err(storage)?;
+        schema::bring_up_to_date(&mut connection).map_err(storage)?.map_err(newer)?;
+        connection.execute_batch(views).map_err(storage)?;
+        connection.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
         Ok(Self { connection: Arc::new(Mutex::new(connection)), in_use: Arc::default() })
     }
 
@@ -300,9 +303,14 @@ impl Journal for MemoryJournal {
         self.send(Request::AfterQueued(settle));
     }
 
-    fn outcome(&self, stream: Arc<str>, command_id: CommandId) -> BoxFuture<'static, RecordedOutcome> {
+    fn outcome(
+        &self,
+        stream: Arc<str>,
+        command_id: CommandId,
+        first_version: Option<u64>,
+    ) -> BoxFuture<'static, RecordedOutcome> {
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Outcome { stream, command_id, reply });
+        self.send(Request::Outcome { stream, command_id, first_version, reply });
         async move { answer.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
     }
 

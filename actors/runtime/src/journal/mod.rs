@@ -1,14 +1,17 @@
 //! The log: what happened, in the order it was committed.
 //!
 //! A journal owns one database. In **one transaction** it writes a command's events, its outcome under the command's id,
-//! and the rows of the read model that the events change. `UNIQUE(stream, version)` is the last guard against two writers.
+//! and the rows of the read model that the events change. A version of a stream can be written once: that is the last guard
+//! against two writers.
 //! Entities, relays and read models talk to it; when it cannot write it stops acknowledging and dies, and its tree is
 //! started again on what is on disk. It does not interpret payloads.
 
+mod checkpointer;
 pub mod keeper;
 #[cfg(feature = "testkit")]
 pub mod memory;
 mod reads;
+mod schema;
 pub mod sqlite;
 mod writer;
 
@@ -20,7 +23,7 @@ use std::sync::{
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::command::CommandId;
+use crate::{command::CommandId, seen::SeenCommand};
 
 /// The place of an event in the order of commits, from 1 up without reuse. 0 is before the first.
 pub type Position = u64;
@@ -283,8 +286,9 @@ pub struct Loaded {
     pub snapshot: Option<(u64, Vec<u8>)>,
     /// The events after the snapshot, in order.
     pub tail: Vec<Recorded>,
-    /// The ids of the commands that this stream has seen…
-    pub seen: Vec<CommandId>,
+    /// The commands that this stream has seen: with their versions all those that made one, unless the stream is longer than
+    /// [`SEEN_COMMANDS_MAX`](crate::seen::SEEN_COMMANDS_MAX); and of the others as many as were asked for…
+    pub seen: Vec<SeenCommand>,
     /// …and whether that is all of them.
     pub seen_is_complete: bool,
 }
@@ -299,10 +303,17 @@ pub trait Journal: Send + Sync + 'static {
     /// Calls `settle` once everything queued before is settled. It writes nothing.
     fn after_queued(&self, settle: Settle);
 
-    /// The outcome recorded for a command with the events it appended, seen after everything queued before.
-    fn outcome(&self, stream: Arc<str>, command_id: CommandId) -> BoxFuture<'static, RecordedOutcome>;
+    /// The outcome recorded for a command with the events it appended, seen after everything queued before. A command that
+    /// made one of the first [`SEEN_COMMANDS_MAX`](crate::seen::SEEN_COMMANDS_MAX) versions is found at its `first_version`
+    /// alone; any other is found by its id.
+    fn outcome(
+        &self,
+        stream: Arc<str>,
+        command_id: CommandId,
+        first_version: Option<u64>,
+    ) -> BoxFuture<'static, RecordedOutcome>;
 
-    /// Reads a stream: snapshot, tail, and the command ids seen, at most `seen_max` of these.
+    /// Reads a stream: snapshot, tail, and the commands seen; of those that are found by their ids at most `seen_max`.
     fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>>;
 
     /// All events of a stream, in order.

@@ -1,56 +1,18 @@
-//! What is read from a journal's tables, and the tables themselves.
+//! What is read from a journal's tables.
 //!
 //! Plain functions on a connection: the embedded journal's readers and the in-memory journal ask the same questions. They
-//! see committed rows only. Nothing is written here but the tables at the start.
+//! see committed rows only. Nothing is written here.
 
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::ValueRef};
 
 use super::{JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, SqlValue};
-use crate::command::CommandId;
+use crate::{
+    command::CommandId,
+    seen::{SEEN_COMMANDS_MAX, SeenCommand},
+};
 
 /// Prepared statements kept per connection.
 pub(super) const STATEMENTS_MAX: usize = 128;
-
-const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS events (
-    position       INTEGER PRIMARY KEY AUTOINCREMENT,
-    stream         TEXT    NOT NULL,
-    version        INTEGER NOT NULL,
-    event_type     TEXT    NOT NULL,
-    schema         INTEGER NOT NULL,
-    payload        TEXT    NOT NULL,
-    at_ms          INTEGER NOT NULL,
-    correlation_id TEXT,
-    causation_id   TEXT,
-    actor          TEXT,
-    UNIQUE (stream, version)
-) STRICT;
-CREATE TABLE IF NOT EXISTS commands (
-    stream        TEXT    NOT NULL,
-    command_id    BLOB    NOT NULL,
-    first_version INTEGER NOT NULL,
-    event_count   INTEGER NOT NULL,
-    refusal       TEXT,
-    PRIMARY KEY (stream, command_id)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS snapshots (
-    stream  TEXT    NOT NULL PRIMARY KEY,
-    version INTEGER NOT NULL,
-    state   BLOB    NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS positions (
-    subscription TEXT    NOT NULL PRIMARY KEY,
-    position     INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-";
-
-/// Creates what is missing: the journal's tables, then the read model's.
-pub(super) fn create_tables(connection: &Connection, views: &str) -> rusqlite::Result<()> {
-    connection.execute_batch(TABLES)?;
-    connection.execute_batch(views)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    Ok(())
-}
 
 /// The position of the newest event, 0 where there is none.
 pub(super) fn newest_position(connection: &Connection) -> rusqlite::Result<Position> {
@@ -117,30 +79,60 @@ fn load_at_one_moment(connection: &Connection, stream: &str, seen_max: usize) ->
         .optional()?;
     let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
     let tail = events_of(connection, stream, after, i64::MAX.unsigned_abs())?;
+    let (seen, seen_is_complete) = seen_commands(connection, stream, seen_max)?;
+    drop(snapshot_of_the_database);
+    Ok(Loaded { snapshot, tail, seen, seen_is_complete })
+}
+
+/// The commands that a stream has seen, and whether that is all of them.
+fn seen_commands(connection: &Connection, stream: &str, seen_max: usize) -> rusqlite::Result<(Vec<SeenCommand>, bool)> {
     let mut seen = connection
         .prepare_cached("SELECT command_id FROM commands WHERE stream = ?1 LIMIT ?2")?
         .query_map(params![stream, seen_max.saturating_add(1) as i64], |row| row.get::<_, [u8; 16]>(0))?
-        .map(|id| id.map(CommandId::from_bytes))
+        .map(|id| id.map(|id| (CommandId::from_bytes(id), None)))
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    let seen_is_complete = seen.len() <= seen_max;
+    let is_complete = seen.len() <= seen_max;
     seen.truncate(seen_max);
-    drop(snapshot_of_the_database);
-    Ok(Loaded { snapshot, tail, seen, seen_is_complete })
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT max(version) FROM versions WHERE stream = ?1")?
+        .query_row([stream], |row| row.get(0))?;
+    if newest.unwrap_or(0) > SEEN_COMMANDS_MAX as i64 {
+        return Ok((seen, false));
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT command_id, version FROM versions WHERE stream = ?1 AND command_id IS NOT NULL ORDER BY version",
+    )?;
+    let mut rows = statement.query([stream])?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        let id = CommandId::from_bytes(row.get(0)?);
+        // A command's versions stand together: its first is the one that counts.
+        if last.replace(id) != Some(id) {
+            seen.push((id, Some(row.get::<_, i64>(1)?.unsigned_abs())));
+        }
+    }
+    Ok((seen, is_complete))
 }
 
 /// The events of one stream with `after < version`, at most `count` of them.
 fn events_of(connection: &Connection, stream: &str, after: u64, count: u64) -> rusqlite::Result<Vec<Recorded>> {
     let mut statement = connection.prepare_cached(
-        "SELECT position, stream, version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
-         FROM events WHERE stream = ?1 AND version > ?2 ORDER BY version LIMIT ?3",
+        "SELECT e.position, e.stream, e.version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
+         FROM versions v JOIN events e ON e.position = v.position \
+         WHERE v.stream = ?1 AND v.version > ?2 ORDER BY v.version LIMIT ?3",
     )?;
     let rows = statement.query_map(params![stream, after.cast_signed(), count.cast_signed()], recorded)?;
     rows.collect()
 }
 
 /// Reads the outcome of a command; the writer calls it on its own connection.
-pub(super) fn outcome_of(connection: &Connection, stream: &str, command_id: CommandId) -> RecordedOutcome {
-    let Some(outcome) = stored_outcome(connection, stream, command_id).map_err(query_error)? else {
+pub(super) fn outcome_of(
+    connection: &Connection,
+    stream: &str,
+    command_id: CommandId,
+    first_version: Option<u64>,
+) -> RecordedOutcome {
+    let Some(outcome) = stored_outcome(connection, stream, command_id, first_version).map_err(query_error)? else {
         return Ok(None);
     };
     let events = match &outcome {
@@ -152,7 +144,18 @@ pub(super) fn outcome_of(connection: &Connection, stream: &str, command_id: Comm
     Ok(Some((outcome, events)))
 }
 
-fn stored_outcome(connection: &Connection, stream: &str, command_id: CommandId) -> rusqlite::Result<Option<Outcome>> {
+fn stored_outcome(
+    connection: &Connection,
+    stream: &str,
+    command_id: CommandId,
+    first_version: Option<u64>,
+) -> rusqlite::Result<Option<Outcome>> {
+    if let Some(first_version) = first_version {
+        let count = versions_made(connection, stream, first_version, command_id)?;
+        if count > 0 {
+            return Ok(Some(Outcome::Accepted { first_version, count }));
+        }
+    }
     connection
         .prepare_cached(
             "SELECT first_version, event_count, refusal FROM commands WHERE stream = ?1 AND command_id = ?2",
@@ -167,6 +170,25 @@ fn stored_outcome(connection: &Connection, stream: &str, command_id: CommandId) 
             })
         })
         .optional()
+}
+
+/// How many versions, from `first_version` on, this command has made.
+fn versions_made(
+    connection: &Connection,
+    stream: &str,
+    first_version: u64,
+    command_id: CommandId,
+) -> rusqlite::Result<u64> {
+    let mut statement = connection
+        .prepare_cached("SELECT command_id FROM versions WHERE stream = ?1 AND version >= ?2 ORDER BY version")?;
+    let mut rows = statement.query(params![stream, first_version.cast_signed()])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()?
+        && row.get_ref(0)?.as_blob_or_null()? == Some(command_id.as_bytes().as_slice())
+    {
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn recorded(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {

@@ -4,7 +4,7 @@
 //! and hands the replies back to the async runtime: while it waits for the disk, the next batch queues by itself. That is
 //! group commit; the load sets the size of the batch and nothing needs tuning.
 //!
-//! WAL with `synchronous=FULL`, asserted at the start: a commit survives power loss. The writer also checkpoints. An
+//! WAL with `synchronous=FULL`, asserted at the start: a commit survives power loss. A thread of its own checkpoints. An
 //! exclusive lock on the directory keeps a second process out. When the disk fails, the writer fails everything that is
 //! queued, closes and never tries again: what an fsync error leaves behind is unknown (Rebello et al., USENIX ATC 2020).
 
@@ -26,7 +26,9 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue, reads,
+    Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
+    checkpointer::Checkpointer,
+    reads, schema,
     writer::{Request, Settled, Writer, refuse_all},
 };
 use crate::command::CommandId;
@@ -64,6 +66,17 @@ pub enum OpenError {
         file: PathBuf,
         /// What SQLite said.
         cause: rusqlite::Error,
+    },
+    /// A later build wrote it.
+    #[error(
+        "the database {} has layout {found}, and this build knows {} and older: start the newer build again", .file.display(),
+        schema::LAYOUT
+    )]
+    Newer {
+        /// Which file.
+        file: PathBuf,
+        /// Its layout.
+        found: i64,
     },
     /// SQLite would not promise what we promise.
     #[error("SQLite refused {setting} on {}: a commit would not survive a power loss there", .file.display())]
@@ -111,9 +124,12 @@ impl SqliteJournal {
         let file = directory.join("journal.db");
         let database = |cause| OpenError::Database { file: file.clone(), cause };
 
-        let connection = Connection::open(&file).map_err(database)?;
+        let mut connection = Connection::open(&file).map_err(database)?;
         make_durable(&connection, &file)?;
-        reads::create_tables(&connection, options.views).map_err(database)?;
+        let newer = |found| OpenError::Newer { file: file.clone(), found };
+        schema::bring_up_to_date(&mut connection).map_err(database)?.map_err(newer)?;
+        connection.execute_batch(options.views).map_err(database)?;
+        connection.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
         let newest = reads::newest_position(&connection).map_err(database)?;
 
         let (requests, inbox) = unbounded();
@@ -128,8 +144,17 @@ impl SqliteJournal {
             spawn_reader(reader, jobs.clone()).map_err(unwritable)?;
         }
         tokio::spawn(settle_in_order(to_settle));
-        let writer =
-            Writer::new(connection, inbox.clone(), settled, committed_sender, closed_sender, Arc::clone(&is_open));
+        let checkpointer = open_checkpointer(&file).map_err(database)?;
+        let checkpointer = Checkpointer::start(checkpointer).map_err(unwritable)?;
+        let writer = Writer::new(
+            connection,
+            checkpointer,
+            inbox.clone(),
+            settled,
+            committed_sender,
+            closed_sender,
+            Arc::clone(&is_open),
+        );
         thread::Builder::new()
             .name("journal-writer".to_owned())
             .spawn(move || {
@@ -183,9 +208,14 @@ impl Journal for SqliteJournal {
         self.send(Request::AfterQueued(settle));
     }
 
-    fn outcome(&self, stream: Arc<str>, command_id: CommandId) -> BoxFuture<'static, RecordedOutcome> {
+    fn outcome(
+        &self,
+        stream: Arc<str>,
+        command_id: CommandId,
+        first_version: Option<u64>,
+    ) -> BoxFuture<'static, RecordedOutcome> {
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Outcome { stream, command_id, reply });
+        self.send(Request::Outcome { stream, command_id, first_version, reply });
         async move { answer.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
     }
 
@@ -302,6 +332,12 @@ fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
     reader.busy_timeout(Duration::from_secs(1))?;
     reader.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
     Ok(reader)
+}
+
+fn open_checkpointer(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(file)?;
+    connection.execute_batch("PRAGMA synchronous = FULL;")?;
+    Ok(connection)
 }
 
 fn spawn_reader(connection: Connection, jobs: Receiver<ReadJob>) -> io::Result<thread::JoinHandle<()>> {

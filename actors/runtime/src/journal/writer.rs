@@ -1,9 +1,9 @@
 //! The writer thread: group commit.
 //!
 //! It owns the connection that writes. One turn: wait for a request, take what else has queued, write all of it in one
-//! transaction, commit, hand the outcomes to the runtime. What fails on its own rules (a version taken, a fence raised)
-//! fails alone: the transaction is rolled back and done again without it. What fails on the disk fails everything, for
-//! good.
+//! transaction, commit, hand the outcomes to the runtime. The checkpointer keeps the log short beside it. What fails on its
+//! own rules (a version taken, a fence raised) fails alone: the transaction is rolled back and done again without it. What
+//! fails on the disk fails everything, for good.
 
 use std::{
     sync::{
@@ -17,13 +17,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, ErrorCode, Statement, params, params_from_iter};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Append, JournalError, Position, RecordedOutcome, Settle, reads::outcome_of};
-use crate::command::CommandId;
+use super::{
+    Append, JournalError, Position, RecordedOutcome, Settle,
+    checkpointer::{Checkpointer, checkpoint},
+    reads::outcome_of,
+};
+use crate::{command::CommandId, seen::SEEN_COMMANDS_MAX};
 
 /// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
 pub(super) const BATCH_REQUESTS_MAX: usize = 4_096;
-/// Rows written between two checkpoints: some 48 MiB of log at 0.2 pages a row, as measured in full batches. A page that
-/// many batches change is written back once: with 20,000 rows a checkpoint took a fifth of the writer's time.
+/// Rows written before a checkpoint begins: some 10 to 30 MiB of log, as measured, and on top of it what is appended while the
+/// checkpointer works. A page that many batches change is written back once: smaller steps write more.
 const CHECKPOINT_ROWS: usize = 60_000;
 /// How long the writer idles before it tidies the log.
 const IDLE_CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
@@ -31,8 +35,17 @@ const IDLE_CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 pub(super) enum Request {
     Append(Box<Append>),
     AfterQueued(Settle),
-    Outcome { stream: Arc<str>, command_id: CommandId, reply: oneshot::Sender<RecordedOutcome> },
-    StorePosition { subscription: Arc<str>, position: Position, settle: Settle },
+    Outcome {
+        stream: Arc<str>,
+        command_id: CommandId,
+        first_version: Option<u64>,
+        reply: oneshot::Sender<RecordedOutcome>,
+    },
+    StorePosition {
+        subscription: Arc<str>,
+        position: Position,
+        settle: Settle,
+    },
     Close,
 }
 
@@ -79,6 +92,7 @@ impl Settled {
 
 pub(super) struct Writer {
     connection: Connection,
+    checkpointer: Checkpointer,
     inbox: Receiver<Request>,
     settled: mpsc::UnboundedSender<Vec<Settled>>,
     committed: watch::Sender<Position>,
@@ -90,13 +104,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        checkpointer: Checkpointer,
         inbox: Receiver<Request>,
         settled: mpsc::UnboundedSender<Vec<Settled>>,
         committed: watch::Sender<Position>,
         closed: watch::Sender<Option<JournalError>>,
         is_open: Arc<AtomicBool>,
     ) -> Self {
-        Self { connection, inbox, settled, committed, closed, is_open, rows_since_checkpoint: 0 }
+        Self { connection, checkpointer, inbox, settled, committed, closed, is_open, rows_since_checkpoint: 0 }
     }
 
     /// Serves until it is told to close, everybody is gone, or the disk fails.
@@ -106,7 +121,7 @@ impl Writer {
             match self.next_batch(&mut batch) {
                 Turn::Work => {}
                 Turn::Idle => {
-                    self.checkpoint("PASSIVE");
+                    self.checkpoint_when_due();
                     continue;
                 }
                 Turn::End => break JournalError::Closed,
@@ -120,16 +135,17 @@ impl Writer {
                 break JournalError::Closed;
             }
             if self.rows_since_checkpoint >= CHECKPOINT_ROWS {
-                self.checkpoint("PASSIVE");
+                self.checkpoint_when_due();
             }
         };
         self.is_open.store(false, Ordering::Release);
+        let Self { connection, checkpointer, inbox, closed, .. } = self;
+        checkpointer.stop();
         if end == JournalError::Closed {
-            self.checkpoint("TRUNCATE");
+            checkpoint(&connection, "TRUNCATE");
         }
         fence(Ordering::SeqCst);
-        refuse_all(&self.inbox, &end);
-        let Self { connection, closed, .. } = self;
+        refuse_all(&inbox, &end);
         drop(connection);
         closed.send_replace(Some(end));
     }
@@ -173,11 +189,13 @@ impl Writer {
         Ok(())
     }
 
-    fn checkpoint(&mut self, mode: &str) {
-        self.rows_since_checkpoint = 0;
-        let outcome = self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
-        if let Err(error) = outcome {
-            tracing::warn!(%error, "the journal's log could not be checkpointed now; it is tried again later");
+    /// Has the log checkpointed, and does the rest that was appended meanwhile, so that the log starts over.
+    fn checkpoint_when_due(&mut self) {
+        if self.checkpointer.has_finished() {
+            checkpoint(&self.connection, "PASSIVE");
+            self.rows_since_checkpoint = 0;
+        } else {
+            self.checkpointer.begin();
         }
     }
 }
@@ -232,8 +250,8 @@ pub(super) fn outcomes(
             Request::AfterQueued(settle) | Request::StorePosition { settle, .. } => {
                 settled.push(Settled::Other(settle));
             }
-            Request::Outcome { stream, command_id, reply } => {
-                let _ = reply.send(outcome_of(connection, &stream, command_id));
+            Request::Outcome { stream, command_id, first_version, reply } => {
+                let _ = reply.send(outcome_of(connection, &stream, command_id, first_version));
             }
             Request::Close => {}
         }
@@ -249,8 +267,13 @@ enum Written {
 
 const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
                             causation_id, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const INSERT_VERSION: &str = "INSERT INTO versions (stream, version, position, command_id) VALUES (?1, ?2, ?3, ?4)";
 const INSERT_COMMAND: &str =
     "INSERT INTO commands (stream, command_id, first_version, event_count, refusal) VALUES (?1, ?2, ?3, ?4, ?5)";
+/// From here on the commands of a stream are found by their ids, those before as well.
+const INDEX_COMMANDS: &str = "INSERT OR IGNORE INTO commands (stream, command_id, first_version, event_count) \
+                              SELECT stream, command_id, min(version), count(*) FROM versions \
+                              WHERE stream = ?1 AND command_id IS NOT NULL GROUP BY command_id";
 const UPSERT_SNAPSHOT: &str = "INSERT INTO snapshots (stream, version, state) VALUES (?1, ?2, ?3) \
                                ON CONFLICT (stream) DO UPDATE SET version = excluded.version, state = excluded.state";
 const UPSERT_POSITION: &str = "INSERT INTO positions (subscription, position) VALUES (?1, ?2) \
@@ -264,7 +287,7 @@ fn write_all(
     let (mut newest, mut rows) = (None, 0);
     // Looked up once for the batch: the cache costs a hash and two moves each time.
     let mut insert_event = connection.prepare_cached(INSERT_EVENT)?;
-    let mut insert_command = connection.prepare_cached(INSERT_COMMAND)?;
+    let mut insert_version = connection.prepare_cached(INSERT_VERSION)?;
     for (request, refusal) in batch.iter().zip(refused) {
         if refusal.is_some() {
             continue;
@@ -273,10 +296,10 @@ fn write_all(
             Request::Append(append) if append.fence.is_raised() => {
                 *refusal = Some(JournalError::Conflict("an earlier write of this incarnation failed".to_owned()));
             }
-            Request::Append(append) => match write_append(connection, &mut insert_event, &mut insert_command, append) {
+            Request::Append(append) => match write_append(connection, &mut insert_event, &mut insert_version, append) {
                 Ok(position) => {
                     newest = position.or(newest);
-                    rows += append.events.len() + append.views.len() + 1;
+                    rows += 2 * append.events.len().max(1) + append.views.len();
                 }
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
                     append.fence.raise();
@@ -300,7 +323,7 @@ fn write_all(
 fn write_append(
     connection: &Connection,
     insert_event: &mut Statement<'_>,
-    insert_command: &mut Statement<'_>,
+    insert_version: &mut Statement<'_>,
     append: &Append,
 ) -> rusqlite::Result<Option<Position>> {
     let mut newest = None;
@@ -317,15 +340,11 @@ fn write_append(
             append.causation_id.as_deref(),
             append.actor.as_deref(),
         ];
-        newest = Some(insert_event.insert(row)?.unsigned_abs());
+        let position = insert_event.insert(row)?;
+        insert_version.execute(params![stream, version.cast_signed(), position, append.command_id.as_bytes()])?;
+        newest = Some(position.unsigned_abs());
     }
-    insert_command.execute(params![
-        stream,
-        append.command_id.as_bytes(),
-        append.first_version.cast_signed(),
-        append.events.len() as i64,
-        append.refusal,
-    ])?;
+    index_command(connection, append)?;
     for view in &append.views {
         connection.prepare_cached(view.sql)?.execute(params_from_iter(&view.params))?;
     }
@@ -333,4 +352,29 @@ fn write_append(
         connection.prepare_cached(UPSERT_SNAPSHOT)?.execute(params![stream, version.cast_signed(), state])?;
     }
     Ok(newest)
+}
+
+/// Makes a command findable by its id, where no entity's memory is bound to hold it.
+fn index_command(connection: &Connection, append: &Append) -> rusqlite::Result<()> {
+    let stream = &*append.stream;
+    let before = append.first_version.saturating_sub(1);
+    let in_memory = SEEN_COMMANDS_MAX as u64;
+    if !append.events.is_empty() {
+        let newest = before + append.events.len() as u64;
+        if newest <= in_memory {
+            return Ok(());
+        }
+        if before <= in_memory {
+            connection.prepare_cached(INDEX_COMMANDS)?.execute([stream])?;
+            return Ok(());
+        }
+    }
+    connection.prepare_cached(INSERT_COMMAND)?.execute(params![
+        stream,
+        append.command_id.as_bytes(),
+        append.first_version.cast_signed(),
+        append.events.len() as i64,
+        append.refusal,
+    ])?;
+    Ok(())
 }

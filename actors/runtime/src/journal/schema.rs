@@ -1,0 +1,91 @@
+//! The journal's tables, and how an older file becomes one of today's.
+//!
+//! It owns the layout; the writer and the readers own their statements. Everything that a command writes is appended: events
+//! in the order of commits, its id beside the versions it made, in the order of its stream. An index by random command ids
+//! would change a page for every command and write ten times the log; so only those commands are indexed by id that no
+//! entity's memory is bound to hold: those without events, and those of streams longer than
+//! [`SEEN_COMMANDS_MAX`](crate::seen::SEEN_COMMANDS_MAX).
+
+use rusqlite::Connection;
+
+/// The layout that this build reads and writes, kept in the file's `user_version`.
+pub(super) const LAYOUT: i64 = 2;
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS events (
+    position       INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream         TEXT    NOT NULL,
+    version        INTEGER NOT NULL,
+    event_type     TEXT    NOT NULL,
+    schema         INTEGER NOT NULL,
+    payload        TEXT    NOT NULL,
+    at_ms          INTEGER NOT NULL,
+    correlation_id TEXT,
+    causation_id   TEXT,
+    actor          TEXT
+) STRICT;
+-- Where each version of a stream is, and which command made it: NULL where an older build wrote it.
+CREATE TABLE IF NOT EXISTS versions (
+    stream     TEXT    NOT NULL,
+    version    INTEGER NOT NULL,
+    position   INTEGER NOT NULL,
+    command_id BLOB,
+    PRIMARY KEY (stream, version)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS commands (
+    stream        TEXT    NOT NULL,
+    command_id    BLOB    NOT NULL,
+    first_version INTEGER NOT NULL,
+    event_count   INTEGER NOT NULL,
+    refusal       TEXT,
+    PRIMARY KEY (stream, command_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (
+    stream  TEXT    NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    state   BLOB    NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS positions (
+    subscription TEXT    NOT NULL PRIMARY KEY,
+    position     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Layout 1 held `UNIQUE (stream, version)` on the events and every command's id in `commands`. The events move to a table
+/// without that index; the ids stay where they are, and are found there.
+const SET_LAYOUT_1_ASIDE: &str = "ALTER TABLE events RENAME TO events_of_layout_1;";
+const TAKE_OVER_LAYOUT_1: &str = "
+INSERT INTO events (position, stream, version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor)
+    SELECT position, stream, version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor
+    FROM events_of_layout_1 ORDER BY position;
+INSERT INTO versions (stream, version, position)
+    SELECT stream, version, position FROM events_of_layout_1 ORDER BY stream, version;
+DROP TABLE events_of_layout_1;
+";
+
+/// Brings the file to [`LAYOUT`], in one transaction, and creates what is missing.
+///
+/// Gives the file's own layout instead when it is newer than this build.
+pub(super) fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<Result<(), i64>> {
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > LAYOUT {
+        return Ok(Err(found));
+    }
+    if found == LAYOUT {
+        return Ok(Ok(()));
+    }
+    let transaction = connection.transaction()?;
+    // Layout 1 did not name itself.
+    let is_layout_1 = transaction.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'events'")?.exists([])?;
+    if is_layout_1 {
+        tracing::info!("the journal is of an older layout: it is rewritten once");
+        transaction.execute_batch(SET_LAYOUT_1_ASIDE)?;
+    }
+    transaction.execute_batch(TABLES)?;
+    if is_layout_1 {
+        transaction.execute_batch(TAKE_OVER_LAYOUT_1)?;
+    }
+    transaction.pragma_update(None, "user_version", LAYOUT)?;
+    transaction.commit()?;
+    Ok(Ok(()))
+}
