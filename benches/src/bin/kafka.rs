@@ -28,8 +28,10 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(3_usize).max(1);
     let table = Table { broker, rounds, wanted: arguments.next().unwrap_or_default() };
-    println!("| ours / control, median of {rounds} | ours /s | control /s | ratio | least to most | bar |");
-    println!("|---|---:|---:|---:|---:|---:|");
+    println!(
+        "| ours / control, median of {rounds} | ours /s | control /s | ratio | least to most | bar | our CPU | its CPU |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     for (bytes, count) in [SMALL, LARGE] {
         table.readings(bytes, count);
     }
@@ -102,6 +104,9 @@ impl Table {
         }
         prepare();
         let (mut our_rates, mut control_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut our_cpu, mut control_cpu) = (Vec::new(), Vec::new());
+        let mut ours = || with_cpu(&ours, &mut our_cpu);
+        let mut control = || with_cpu(&control, &mut control_cpu);
         for round in 0..self.rounds {
             let (our_rate, control_rate) = if round % 2 == 0 {
                 let our_rate = ours();
@@ -116,8 +121,28 @@ impl Table {
         }
         let (ours, control, ratio) = (median(&mut our_rates), median(&mut control_rates), median(&mut ratios));
         let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
-        println!("| {name} | {ours:.0} | {control:.0} | {ratio:.2} | {least:.2} to {most:.2} | {bar} |");
+        let (our_cpu, control_cpu) = (median(&mut our_cpu), median(&mut control_cpu));
+        println!(
+            "| {name} | {ours:.0} | {control:.0} | {ratio:.2} | {least:.2} to {most:.2} | {bar} | {our_cpu:.2} s | {control_cpu:.2} s |"
+        );
     }
+}
+
+/// Runs it and notes the processor time, in seconds, that this process spent meanwhile.
+fn with_cpu(run: &impl Fn() -> f64, spent: &mut Vec<f64>) -> f64 {
+    let before = cpu_seconds();
+    let rate = run();
+    spent.push(cpu_seconds() - before);
+    rate
+}
+
+/// The processor time of this process's threads, by the kernel's count in steps of 10 ms.
+fn cpu_seconds() -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("a Linux");
+    // User and system time are the 14th and the 15th word; the second, the program's name, ends with the last parenthesis.
+    let words = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    words.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
 }
 
 fn median(values: &mut [f64]) -> f64 {
