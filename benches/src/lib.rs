@@ -12,6 +12,7 @@
 //! - [`forgetful_journal`]: the journal behind [`messages`]: it stores nothing.
 //! - [`bridge_dispatch`]: the bridge's engine on a source in memory; its bare loop beside it.
 //! - [`kafka`]: source, engine and relay on a real Kafka; [`kafka_bare`]: plain client loops beside them.
+//! - [`kafka_ping`]: a service's pong to a ping, and the bare round trip beside it.
 //! - [`bench_directory`]: where the databases go.
 
 pub mod bare_sqlite;
@@ -21,6 +22,7 @@ pub mod durable;
 pub mod forgetful_journal;
 pub mod kafka;
 pub mod kafka_bare;
+pub mod kafka_ping;
 pub mod messages;
 pub mod raw_ractor;
 pub mod stock;

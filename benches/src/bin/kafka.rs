@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use microcommerce_benches::{
     kafka::{self, Work},
-    kafka_bare, per_second,
+    kafka_bare, kafka_ping, per_second,
 };
 
 const PARTITIONS: i32 = 8;
@@ -15,9 +15,10 @@ const KEYS: u64 = 10_000;
 /// Bytes of a value, and how many records: so many that what is fetched ahead does not count.
 const SMALL: (usize, u64) = (200, 4_000_000);
 const LARGE: (usize, u64) = (1_000, 1_500_000);
-const EVENTS: u64 = 200_000;
+const EVENTS: u64 = 500_000;
 /// What an event of the journal's bench weighs as JSON.
 const EVENT_BYTES: usize = 130;
+const PINGS: usize = 2_000;
 const WORKED: u64 = 1_000_000;
 const WORKED_KEYS: u64 = 1_000;
 /// One after another at a millisecond and more each: a second or so.
@@ -37,6 +38,7 @@ fn main() {
     }
     table.worked();
     table.relayed();
+    table.pinged();
 }
 
 struct Table {
@@ -89,6 +91,22 @@ impl Table {
         let bare = || per_second(EVENTS, kafka_bare::produces(broker, &topic("bench-bare"), EVENTS, KEYS, EVENT_BYTES));
         let bar = "≥ 0.50, ≥ 100,000 /s";
         self.row("journal, relay, topic / bare idempotent producer", bar, &|| (), relay, bare);
+    }
+
+    fn pinged(&self) {
+        if !"ping".contains(&self.wanted) {
+            return;
+        }
+        let (mut ours, mut control) = (kafka_ping::new_times(), kafka_ping::new_times());
+        for _ in 0..self.rounds {
+            ours += kafka_ping::pings(&self.broker, &unique("bench-ping-"), PINGS);
+            control += kafka_ping::bare_round_trips(&self.broker, &unique("bench-bare-"), PINGS);
+        }
+        println!("\n| ms, of {} | p50 | p99 | p99.9 |\n|---|---:|---:|---:|", ours.len());
+        for (name, times) in [("ping to pong", ours), ("bare round trip", control)] {
+            let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1_000.0;
+            println!("| {name} | {:.2} | {:.2} | {:.2} |", ms(0.5), ms(0.99), ms(0.999));
+        }
     }
 
     /// Fills a topic, unless a run before did: the name says with how much.
