@@ -80,7 +80,7 @@ pub fn pings(broker: &str, prefix: &str, count: usize) -> Histogram<u64> {
             address: None,
             condition: Arc::new(|| ServiceCondition::Healthy),
         };
-        let responder = start_responder(arguments, tree.get_cell()).await.expect("the responder starts");
+        start_responder(arguments, tree.get_cell()).await.expect("the responder starts");
         let (heard, pongs) = mpsc::channel();
         let times = tokio::task::spawn_blocking({
             let gateway = transport("bench-gateway");
@@ -90,7 +90,7 @@ pub fn pings(broker: &str, prefix: &str, count: usize) -> Histogram<u64> {
             }
         });
         let times = times.await.expect("no panic");
-        responder.stop_and_wait(None, None).await.expect("the responder stops");
+        // It takes the responder with it.
         tree.stop_and_wait(None, None).await.expect("the tree stops");
         times
     })
@@ -125,8 +125,11 @@ pub fn bare_round_trips(broker: &str, prefix: &str, count: usize) -> Histogram<u
         let back = back.clone();
         reads(&there, Box::new(move || write(&answers, &back)))
     };
-    // The bench may be over.
-    let hearing = reads(&back, Box::new(move || drop(told.send(()))));
+    let heard = move || {
+        // The bench may be over.
+        let _ = told.send(());
+    };
+    let hearing = reads(&back, Box::new(heard));
     let times = round_trips(count, || write(&asks, &there), &tells);
     is_over.store(true, Ordering::Relaxed);
     answering.join().expect("no panic");

@@ -404,7 +404,7 @@ impl KafkaSource {
             let Some(partition) = self.partitions.iter().find(place) else { continue };
             // A log may end with marks of transactions, which nobody is ever given: they are no lag.
             let end = match partition.next {
-                Some(next) if progress.is_drained => next.min(progress.end),
+                Some(next) if progress.is_drained && partition.taken.len() == 0 => next.min(progress.end),
                 _ => progress.end,
             };
             owner.event(SourceEvent::HighWatermark(partition.id.clone(), end));
