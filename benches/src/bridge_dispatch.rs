@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -173,18 +173,49 @@ pub fn bare_loop(keys: usize, records: u64) -> Duration {
 }
 
 /// Counts what is done and says when that is all.
-struct Progress {
+pub(crate) struct Progress {
+    began: OnceLock<Instant>,
     done: AtomicU64,
     all: u64,
     is_over: Notify,
 }
 
 impl Progress {
-    fn add(&self, count: u64) {
+    pub(crate) fn to(all: u64) -> Arc<Self> {
+        Arc::new(Self { began: OnceLock::new(), done: AtomicU64::new(0), all, is_over: Notify::new() })
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.began.get_or_init(Instant::now);
         if self.done.fetch_add(count, Ordering::Relaxed) + count >= self.all {
             self.is_over.notify_one();
         }
     }
+
+    /// Waits until all is done; the time since the first was.
+    pub(crate) async fn took(&self) -> Duration {
+        self.is_over.notified().await;
+        self.began.get().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    /// Says of all "done", and counts them.
+    pub(crate) fn settle(&self, deliveries: Vec<Delivery>) {
+        let count = deliveries.len() as u64;
+        Delivery::settle_all(deliveries, |_| Outcome::Done);
+        self.add(count);
+    }
+}
+
+/// Actors that say of all "done"; a key always goes to the same one.
+pub(crate) async fn workers(progress: &Arc<Progress>) -> Arc<dyn Handler> {
+    let mut places = Vec::new();
+    for _ in 0..HANDLER_ACTORS {
+        let (actor, _) = Actor::spawn(None, Worker, Arc::clone(progress)).await.expect("an actor starts");
+        let place = Current::empty();
+        place.set(actor);
+        places.push(place);
+    }
+    Arc::new(Mailboxes::<Work>::shared(places))
 }
 
 struct Worker;
@@ -212,9 +243,7 @@ impl Actor for Worker {
         Work(deliveries): Work,
         progress: &mut Arc<Progress>,
     ) -> Result<(), ActorProcessingErr> {
-        let count = deliveries.len() as u64;
-        Delivery::settle_all(deliveries, |_| Outcome::Done);
-        progress.add(count);
+        progress.settle(deliveries);
         Ok(())
     }
 }
@@ -225,16 +254,7 @@ impl Actor for Worker {
 /// When the engine does not start.
 #[must_use]
 pub fn dispatch(keys: usize, records: u64) -> Duration {
-    measure(keys, records, Limits::default(), |progress| async move {
-        let mut places = Vec::new();
-        for _ in 0..HANDLER_ACTORS {
-            let (actor, _) = Actor::spawn(None, Worker, Arc::clone(&progress)).await.expect("an actor starts");
-            let place = Current::empty();
-            place.set(actor);
-            places.push(place);
-        }
-        Arc::new(Mailboxes::<Work>::shared(places)) as Arc<dyn Handler>
-    })
+    measure(keys, records, Limits::default(), |progress| async move { workers(&progress).await })
 }
 
 /// How long the engine takes over `records` when each is a millisecond of async work.
@@ -276,7 +296,7 @@ where
 {
     let tokio = Runtime::new().expect("tokio starts");
     tokio.block_on(async {
-        let progress = Arc::new(Progress { done: AtomicU64::new(0), all: records, is_over: Notify::new() });
+        let progress = Progress::to(records);
         let handler = handler(Arc::clone(&progress)).await;
         let open: OpenSource = Arc::new(move |_| Ok(Box::new(Synthetic::new(keys, records))));
         let topics = Topics::Named(vec!["synthetic".into()]);

@@ -1,15 +1,15 @@
 //! The bridge on a real Kafka: the source alone, the whole engine, and the relay from a journal.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bridge::{
-    engine::{Bridge, Outcome, Subscription, Topics, handler},
+    engine::{
+        Bridge, Delivery, Handler, Outcome, Subscription, Topics,
+        handler::{self, CONCURRENCY_MAX},
+    },
     kafka::{KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig, KafkaTopics, TopicSpec},
     ports::{Assignment, Commit, Credit, LogSource, PartitionOwner, SourceEvent},
     record::{Headers, OutgoingRecord, Record, TopicPartition},
@@ -21,7 +21,11 @@ use runtime::{
 };
 use tokio::runtime::Runtime;
 
-use crate::{bench_directory::BenchDirectory, durable, stock};
+use crate::{
+    bench_directory::BenchDirectory,
+    bridge_dispatch::{Progress, workers},
+    durable, stock,
+};
 
 /// No measurement takes this long unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,16 +34,16 @@ fn settings(broker: &str) -> KafkaClientSettings {
     KafkaClientSettings::plain(broker, "microcommerce-bench")
 }
 
-/// Makes a topic of `partitions` partitions.
+/// Makes a topic of `partitions` partitions; false when it is there already.
 ///
 /// # Panics
 /// When it cannot be made.
-pub fn create_topic(broker: &str, topic: &str, partitions: i32) {
+pub fn create_topic(broker: &str, topic: &str, partitions: i32) -> bool {
     let topics = KafkaTopics::new(settings(broker)).expect("the settings are right");
     let made = Runtime::new()
         .expect("tokio starts")
         .block_on(async { topics.create_missing(&[TopicSpec::new(topic, partitions)]).await });
-    assert_eq!(made.expect("the broker answers"), [topic]);
+    !made.expect("the broker answers").is_empty()
 }
 
 /// Counts, and commits once at the end.
@@ -82,44 +86,66 @@ pub fn source_reads(broker: &str, topic: &str, group: &str, count: u64) -> Durat
     owner.began.expect("some came").elapsed()
 }
 
-/// Reads `count` records with the whole engine, commits on, into a handler that does nothing; the time from the first record
-/// handled to the last.
+/// Who is given the records.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// Actors that settle what they are given.
+    Actors,
+    /// A function that does so at once.
+    Function,
+    /// An async function that does so, a lane at a time.
+    AsyncFunction,
+    /// An async function that takes a millisecond for each record.
+    Millisecond,
+}
+
+/// Records of a key that one call of an async function may be given.
+const LANE_BATCH: usize = 32;
+
+/// Reads `count` records with the whole engine, commits on; the time from the first record handled to the last.
 ///
 /// # Panics
 /// When they do not come.
 #[must_use]
-pub fn engine_reads(broker: &str, topic: &str, group: &str, count: u64) -> Duration {
+pub fn engine_reads(broker: &str, topic: &str, group: &str, count: u64, work: Work) -> Duration {
     Runtime::new().expect("tokio starts").block_on(async {
-        let (seen, began) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
-        let (counter, start) = (Arc::clone(&seen), Arc::clone(&began));
-        let work = move |lane: Vec<bridge::engine::Delivery>| {
-            if counter.fetch_add(lane.len() as u64, Ordering::Relaxed) == 0 {
-                *start.lock().expect("no panic") = Some(Instant::now());
-            }
-            lane.into_iter().for_each(|delivery| delivery.settle(Outcome::Done));
-            std::future::ready(())
-        };
-        let mut subscription = Subscription::new(
-            "bench",
-            group,
-            Topics::Named(vec![topic.into()]),
-            KafkaSourceConfig::new(settings(broker), group, Vec::new()).opener(),
-            handler::lanes(1_024, work),
-        );
-        subscription.limits.lane_batch_max = 32;
+        let progress = Progress::to(count);
+        let open = KafkaSourceConfig::new(settings(broker), group, Vec::new()).opener();
+        let topics = Topics::Named(vec![topic.into()]);
+        let handler = handler_of(work, &progress).await;
+        let mut subscription = Subscription::new("bench", group, topics, open, |_: Vec<Delivery>| {});
+        subscription.handler = handler;
+        if matches!(work, Work::AsyncFunction | Work::Millisecond) {
+            subscription.limits.lane_batch_max = LANE_BATCH;
+        }
         let sink = KafkaSink::start(KafkaSinkConfig::new(settings(broker))).expect("the sink starts");
         let bridge =
             Bridge::builder().dead_letters(Arc::new(sink)).subscribe(subscription).build().expect("it is whole");
         let supervisor = bridge.start().await.expect("the bridge starts");
-        let limit = Instant::now() + PATIENCE;
-        while seen.load(Ordering::Relaxed) < count {
-            assert!(Instant::now() < limit, "{} of {count} came", seen.load(Ordering::Relaxed));
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let took = began.lock().expect("no panic").expect("some came").elapsed();
+        let took = tokio::time::timeout(PATIENCE, progress.took()).await.expect("all come in time");
         supervisor.stop_and_wait(None, None).await.expect("the bridge stops");
         took
     })
+}
+
+async fn handler_of(work: Work, progress: &Arc<Progress>) -> Arc<dyn Handler> {
+    let progress = Arc::clone(progress);
+    match work {
+        Work::Actors => workers(&progress).await,
+        Work::Function => Arc::new(move |deliveries| progress.settle(deliveries)),
+        Work::AsyncFunction => Arc::new(handler::lanes(CONCURRENCY_MAX, move |lane| {
+            progress.settle(lane);
+            std::future::ready(())
+        })),
+        Work::Millisecond => Arc::new(handler::each(CONCURRENCY_MAX, move |_: Record| {
+            let progress = Arc::clone(&progress);
+            async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                progress.add(1);
+                Outcome::Done
+            }
+        })),
+    }
 }
 
 fn to_record(topic: &Arc<str>, event: &Recorded) -> Vec<OutgoingRecord> {
@@ -135,7 +161,7 @@ fn to_record(topic: &Arc<str>, event: &Recorded) -> Vec<OutgoingRecord> {
 }
 
 /// Fills a journal with `count` events of `keys` entities, then relays it: the time from the relay's start until every event
-/// is acknowledged and the position stored.
+/// is acknowledged, as its health shows it every 50 ms.
 ///
 /// # Panics
 /// When it does not come to its end.
@@ -170,7 +196,7 @@ pub fn relays(broker: &str, topic: &str, count: u64, keys: usize) -> Duration {
         let mut health = arguments.board.watch();
         let began = Instant::now();
         let relay = start_relay(arguments, supervisor.get_cell()).await.expect("the relay starts");
-        let done = health.wait_for(|health| health.position == count);
+        let done = health.wait_for(|health| health.written == count && health.lag == 0);
         tokio::time::timeout(PATIENCE, done).await.expect("all is relayed in time").expect("the board is there");
         let took = began.elapsed();
         relay.stop_and_wait(None, None).await.expect("the relay stops");

@@ -51,12 +51,12 @@ pub fn produces(broker: &str, topic: &str, count: u64, keys: u64, value_bytes: u
         .set("partitioner", "murmur2_random");
     let producer =
         ThreadedProducer::from_config_and_context(&config, Count(Arc::clone(&written))).expect("the producer starts");
-    let value = body(value_bytes);
+    let bodies = Bodies::new(value_bytes);
     let keys: Vec<String> = (0..keys).map(|key| format!("key-{key:08}")).collect();
     let began = Instant::now();
     for number in 0..count {
         let key = &keys[(number % keys.len() as u64) as usize];
-        let mut record = BaseRecord::to(topic).key(key).payload(&value);
+        let mut record = BaseRecord::<_, [u8], _>::to(topic).key(key).payload(bodies.nth(number));
         while let Err((error, back)) = producer.send(record) {
             let is_full = matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
             assert!(is_full, "{error}");
@@ -71,18 +71,36 @@ pub fn produces(broker: &str, topic: &str, count: u64, keys: u64, value_bytes: u
     began.elapsed()
 }
 
-/// Reads `count` records with a consumer group's only member; the time from the first to the last.
+/// Reads `count` records with a consumer group's only member; the time from the first to the last. It may fetch as far ahead as
+/// ours may, and commits as often.
 ///
 /// # Panics
 /// When they do not come.
 #[must_use]
 pub fn consumes(broker: &str, topic: &str, group: &str, count: u64) -> Duration {
+    consumes_with(broker, topic, group, count, || ())
+}
+
+/// The same with a millisecond of waiting for each record.
+///
+/// # Panics
+/// When they do not come.
+#[must_use]
+pub fn works_in_turn(broker: &str, topic: &str, group: &str, count: u64) -> Duration {
+    consumes_with(broker, topic, group, count, || std::thread::sleep(Duration::from_millis(1)))
+}
+
+fn consumes_with(broker: &str, topic: &str, group: &str, count: u64, work: impl Fn()) -> Duration {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", broker)
         .set("group.id", group)
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "1000")
         .set("fetch.queue.backoff.ms", "10")
+        .set("queued.min.messages", "10000")
+        // Ours holds 4 MB for each of eight partitions; here one queue holds all.
+        .set("queued.max.messages.kbytes", "32768")
         .create()
         .expect("the consumer starts");
     consumer.subscribe(&[topic]).expect("it subscribes");
@@ -101,19 +119,39 @@ pub fn consumes(broker: &str, topic: &str, group: &str, count: u64) -> Duration 
             began = Instant::now();
         }
         seen += 1;
+        work();
         bytes += message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
     }
     assert!(bytes > 0);
     began.elapsed()
 }
 
-/// Bytes that do not compress to nothing.
-#[must_use]
-pub fn body(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_u32;
-    let byte = |_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        b'a' + (state >> 24) as u8 % 26
-    };
-    (0..bytes).map(byte).collect()
+/// Values that compress to about a half, as JSON does: the first half of each is the same, the other half is not.
+struct Bodies {
+    /// Random letters; values are cut from it.
+    letters: Vec<u8>,
+    value_bytes: usize,
+}
+
+/// Far more than lz4 looks back, so that no half is found again.
+const LETTERS: usize = 4 << 20;
+
+impl Bodies {
+    fn new(value_bytes: usize) -> Self {
+        let mut state = 0x9E37_79B9_u32;
+        let letter = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b'a' + (state >> 24) as u8 % 26
+        };
+        let mut letters: Vec<u8> = (0..LETTERS).map(letter).collect();
+        let fixed = letters[..value_bytes / 2].to_vec();
+        letters.chunks_exact_mut(value_bytes).for_each(|value| value[..fixed.len()].copy_from_slice(&fixed));
+        Self { letters, value_bytes }
+    }
+
+    fn nth(&self, number: u64) -> &[u8] {
+        let values = (self.letters.len() / self.value_bytes) as u64;
+        let start = (number % values) as usize * self.value_bytes;
+        &self.letters[start..start + self.value_bytes]
+    }
 }

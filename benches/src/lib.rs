@@ -17,6 +17,7 @@
 //! - [`forgetful_journal`]: a journal that stores nothing: it takes the disk out of a measurement.
 //! - [`bridge_dispatch`]: the bridge's engine on a source in memory; its bare loop beside it.
 //! - [`kafka`]: source, engine and relay on a real Kafka; [`kafka_bare`]: plain client loops beside them.
+//! - [`kafka_ping`]: a service's pong to a ping, and the bare round trip beside it.
 //! - [`bench_directory`]: where the databases go.
 
 pub mod bare_sqlite;
@@ -29,6 +30,7 @@ pub mod history;
 pub mod idle_memory;
 pub mod kafka;
 pub mod kafka_bare;
+pub mod kafka_ping;
 pub mod kameo_actors;
 pub mod messages;
 pub mod open_loop;

@@ -1,9 +1,10 @@
-//! Places orders over HTTP on a running shop and says how many per second, and how long each took.
+//! Places orders over HTTP on a running shop, or checks them out whole, and says how many per second, and how long each took.
 //!
-//! `order_load [BASE_URL] [CONNECTIONS] [SECONDS] [PRODUCTS]`, with the shop's `ADMIN_EMAIL` and `ADMIN_PASSWORD` in the
+//! `order_load [BASE_URL] [CONNECTIONS] [SECONDS] [PRODUCTS] [pay]`, with the shop's `ADMIN_EMAIL` and `ADMIN_PASSWORD` in the
 //! environment. Start the shop with `RATE_LIMIT_PROFILE=off`. Each connection is one thread and one buyer: it places an
 //! order, reads the whole answer and places the next, each with an Idempotency-Key of its own. An order is counted when
-//! its `201` has been read; any other answer is counted apart, and the run fails when there was one.
+//! its `201` has been read; with `pay`, when that of its payment has. Any other answer is counted apart, and the run fails
+//! when there was one.
 
 use std::{
     collections::BTreeMap,
@@ -35,9 +36,14 @@ fn main() -> Result<(), Failure> {
     let base = arguments.next().unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse());
     let (connections, seconds, products) = (number(64)?, number(10)?, number(10)?);
+    let pays = match arguments.next().as_deref() {
+        None => false,
+        Some("pay") => true,
+        Some(other) => return Err(format!("the last argument is pay or nothing, not {other}").into()),
+    };
     let address = base.trim_start_matches("http://").trim_end_matches('/').to_owned();
 
-    let run = Run::prepare(&address, connections.min(BUYERS_MAX), products)?;
+    let run = Run::prepare(&address, connections.min(BUYERS_MAX), products, pays)?;
     let measured = Duration::from_secs(seconds as u64);
     let started = Instant::now();
     let buyers: Vec<_> = (0..connections)
@@ -56,7 +62,8 @@ fn main() -> Result<(), Failure> {
         }
     }
     let milliseconds = |quantile| placed.value_at_quantile(quantile) as f64 / 1_000.0;
-    println!("placed orders/s: {:.0} ({} in {seconds} s)", placed.len() as f64 / measured.as_secs_f64(), placed.len());
+    let what = if pays { "complete checkouts/s" } else { "placed orders/s" };
+    println!("{what}: {:.0} ({} in {seconds} s)", placed.len() as f64 / measured.as_secs_f64(), placed.len());
     println!("connections: {connections}, products: {products}");
     println!("latency ms: p50 {:.2}, p99 {:.2}, most {:.2}", milliseconds(0.5), milliseconds(0.99), milliseconds(1.0));
     if !others.is_empty() {
@@ -76,10 +83,12 @@ struct Run {
     name: String,
     tokens: Vec<String>,
     products: Vec<String>,
+    /// Whether each order is paid for at once.
+    pays: bool,
 }
 
 impl Run {
-    fn prepare(address: &str, buyers: usize, products: usize) -> Result<Self, Failure> {
+    fn prepare(address: &str, buyers: usize, products: usize, pays: bool) -> Result<Self, Failure> {
         let mut shop = Connection::open(address)?;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let name = format!("{}-{}", since_epoch.as_millis(), process::id());
@@ -90,7 +99,7 @@ impl Run {
             &json!({ "email": setting("ADMIN_EMAIL")?, "password": setting("ADMIN_PASSWORD")? }),
         )?;
         let admin = format!("Authorization: Bearer {}\r\n", text(&admin, "access_token")?);
-        let mut run = Self { name, tokens: Vec::new(), products: Vec::new() };
+        let mut run = Self { name, tokens: Vec::new(), products: Vec::new(), pays };
         for number in 0..products.max(1) {
             let product = shop.expect(
                 201,
@@ -136,7 +145,11 @@ impl Run {
                 format!("Authorization: Bearer {token}\r\nIdempotency-Key: {}-{index}-{number}\r\n", self.name);
             let body = json!({ "items": [{ "product_id": product, "quantity": 1 }] }).to_string();
             let began = Instant::now();
-            let (status, _) = shop.post("/api/v1/orders", &headers, &body)?;
+            let (mut status, answer) = shop.post("/api/v1/orders", &headers, &body)?;
+            if self.pays && status == 201 {
+                let body = payment(&serde_json::from_slice(&answer)?)?;
+                (status, _) = shop.post("/api/v1/payments", &headers, &body)?;
+            }
             let ended = Instant::now();
             if ended >= from + measured {
                 break;
@@ -150,6 +163,17 @@ impl Run {
         }
         Ok((placed, others))
     }
+}
+
+/// The whole of an order, with a good card; the amount exactly as the order states it, and all of ours have cents.
+fn payment(order: &Value) -> Result<String, Failure> {
+    let minor = order["total_minor"].as_i64().ok_or_else(|| format!("no total_minor in {order}"))?;
+    Ok(format!(
+        r#"{{"amount":{}.{:02},"currency":"USD","order_id":"{}","payment_method":{{"type":"card","card_number":"4242424242424242","expiry_month":12,"expiry_year":2040,"cvc":"123"}}}}"#,
+        minor / 100,
+        minor % 100,
+        text(order, "order_id")?,
+    ))
 }
 
 fn setting(name: &'static str) -> Result<String, Failure> {

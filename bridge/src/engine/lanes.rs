@@ -4,9 +4,11 @@
 //! of its own. A lane exists only while it holds entries: memory follows the records that are here, which the credits bound,
 //! not the keys that ever were. Owned by one [`PartitionCore`](super::partition_core::PartitionCore).
 
-use std::collections::{HashMap, VecDeque};
+use std::{collections::VecDeque, hash::BuildHasher};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 /// A lane's place. It stays the same while the lane holds entries and is used again afterwards.
 pub type LaneId = u32;
@@ -46,8 +48,9 @@ struct Lane {
     head: u32,
     tail: u32,
     length: u32,
-    is_keyed: bool,
     state: LaneState,
+    /// Its key and the key's hash; nothing for a record without a key.
+    key: Option<(Bytes, u64)>,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,9 @@ pub struct KeyLanes<T> {
     free_lanes: Vec<LaneId>,
     nodes: Vec<Node<T>>,
     free_nodes: Vec<u32>,
-    by_key: HashMap<Bytes, LaneId>,
+    /// The keyed lanes, by their keys' hashes. The keys are in the lanes, so a lane closes without a look at its key.
+    by_key: HashTable<LaneId>,
+    hasher: RandomState,
     ready: VecDeque<LaneId>,
     entries: usize,
 }
@@ -76,7 +81,8 @@ impl<T> Default for KeyLanes<T> {
             free_lanes: Vec::new(),
             nodes: Vec::new(),
             free_nodes: Vec::new(),
-            by_key: HashMap::new(),
+            by_key: HashTable::new(),
+            hasher: RandomState::default(),
             ready: VecDeque::new(),
             entries: 0,
         }
@@ -87,15 +93,16 @@ impl<T> KeyLanes<T> {
     /// Puts an entry at the end of its key's lane, or into a lane of its own.
     pub fn push(&mut self, key: Option<&Bytes>, entry: T) {
         let lane = match key {
-            Some(key) => match self.by_key.get(key) {
-                Some(lane) => *lane,
-                None => {
-                    let lane = self.open(true);
-                    self.by_key.insert(key.clone(), lane);
-                    lane
+            Some(key) => {
+                let hash = self.hasher.hash_one(&key[..]);
+                let lanes = &self.lanes;
+                let is_of = |lane: &LaneId| lanes[*lane as usize].key.as_ref().is_some_and(|(other, _)| other == key);
+                match self.by_key.find(hash, is_of) {
+                    Some(lane) => *lane,
+                    None => self.open(Some((key.clone(), hash))),
                 }
-            },
-            None => self.open(false),
+            }
+            None => self.open(None),
         };
         let node = self.node(entry, NONE);
         let place = &mut self.lanes[lane as usize];
@@ -205,14 +212,16 @@ impl<T> KeyLanes<T> {
         self.ready.push_back(lane);
     }
 
-    /// After entries were taken out: the lane waits for its turn again, or is closed when it is empty. `key` is its key.
-    pub fn release(&mut self, lane: LaneId, key: Option<&Bytes>) {
-        let place = &self.lanes[lane as usize];
+    /// After entries were taken out: the lane waits for its turn again, or is closed when it is empty.
+    pub fn release(&mut self, lane: LaneId) {
+        let place = &mut self.lanes[lane as usize];
         if place.length > 0 {
             return self.make_ready(lane);
         }
-        if let (true, Some(key)) = (place.is_keyed, key) {
-            self.by_key.remove(key);
+        if let Some((_, hash)) = place.key.take()
+            && let Ok(found) = self.by_key.find_entry(hash, |other| *other == lane)
+        {
+            found.remove();
         }
         self.free_lanes.push(lane);
     }
@@ -237,8 +246,9 @@ impl<T> KeyLanes<T> {
         })
     }
 
-    fn open(&mut self, is_keyed: bool) -> LaneId {
-        let lane = Lane { head: NONE, tail: NONE, length: 0, is_keyed, state: LaneState::Ready };
+    fn open(&mut self, key: Option<(Bytes, u64)>) -> LaneId {
+        let hash = key.as_ref().map(|(_, hash)| *hash);
+        let lane = Lane { head: NONE, tail: NONE, length: 0, state: LaneState::Ready, key };
         let id = match self.free_lanes.pop() {
             Some(id) => {
                 self.lanes[id as usize] = lane;
@@ -250,6 +260,11 @@ impl<T> KeyLanes<T> {
                 (self.lanes.len() - 1) as LaneId
             }
         };
+        if let Some(hash) = hash {
+            let lanes = &self.lanes;
+            let hash_of = |lane: &LaneId| lanes[*lane as usize].key.as_ref().map_or(0, |(_, hash)| *hash);
+            self.by_key.insert_unique(hash, id, hash_of);
+        }
         self.ready.push_back(id);
         id
     }
@@ -350,7 +365,7 @@ mod tests {
                                 truth.get_mut(key).unwrap().retain(|other| *other != number);
                             }
                         }
-                        lanes.release(lane, key.as_ref());
+                        lanes.release(lane);
                     }
                 }
                 prop_assert_eq!(lanes.entries(), inside);

@@ -325,13 +325,12 @@ impl PartitionCore {
                 self.dead_letter_error = None;
                 let Some(entry) = self.lanes.pop(ticket.lane) else { return };
                 self.counters.dead_letters += 1;
-                let key = entry.record().key.clone();
-                if let (OnDeadKey::Quarantine, Some(key)) = (self.settings.on_dead_key, &key) {
+                if let (OnDeadKey::Quarantine, Some(key)) = (self.settings.on_dead_key, &entry.record().key) {
                     // A copy: the record's own slice would keep its whole batch in memory.
                     self.quarantined.insert(Bytes::copy_from_slice(key));
                 }
                 self.finish(&entry, now_ms);
-                self.lanes.release(ticket.lane, key.as_ref());
+                self.lanes.release(ticket.lane);
             }
             Err(error) => {
                 self.counters.dead_letter_failures += 1;
@@ -538,8 +537,7 @@ impl PartitionCore {
         self.lanes.entries_mut(lane, |entry| {
             let trouble = if troubles.is_empty() { None } else { troubles.get(&entry.sequence) };
             // The first was looked at; one behind it that is to be given up waits until it is the first.
-            let waits =
-                trouble.is_some_and(|trouble| trouble.is_given_up) || entry.record().headers.unreadable().is_some();
+            let waits = trouble.is_some_and(|trouble| trouble.is_given_up) || entry.is_unreadable;
             if count > 0 && waits {
                 return false;
             }
@@ -576,17 +574,17 @@ impl PartitionCore {
         }
         self.delivered -= 1;
         let unsettled = self.lanes.came_back(ticket.lane);
-        let (left, key) = self.finish_first(ticket.lane, count, now_ms);
+        let left = self.finish_first(ticket.lane, count, now_ms);
         if left == 0 {
-            self.lanes.release(ticket.lane, key.as_ref());
+            self.lanes.release(ticket.lane);
         } else if unsettled == 0 {
             self.resolve(ticket.lane, left, now_ms);
         }
     }
 
-    /// What is done at the beginning of a lane's batch need not wait for the rest of it. How many are left, and their key.
-    fn finish_first(&mut self, lane: LaneId, count: u32, now_ms: i64) -> (u32, Option<Bytes>) {
-        let (mut left, mut key) = (count, None);
+    /// What is done at the beginning of a lane's batch need not wait for the rest of it. How many are left.
+    fn finish_first(&mut self, lane: LaneId, count: u32, now_ms: i64) -> u32 {
+        let mut left = count;
         while left > 0 {
             match self.lanes.head(lane).map(|entry| &entry.settled) {
                 Some(Settled::Done) => self.counters.done += 1,
@@ -595,10 +593,9 @@ impl PartitionCore {
             }
             let Some(entry) = self.lanes.pop_delivered(lane) else { break };
             self.finish(&entry, now_ms);
-            key = entry.record().key.clone();
             left -= 1;
         }
-        (left, key)
+        left
     }
 
     /// A lane's batch is back as a whole. What is finished leaves; the first that is not decides what the lane does next.
@@ -606,19 +603,16 @@ impl PartitionCore {
     fn resolve(&mut self, lane: LaneId, count: u32, now_ms: i64) {
         let mut fate = None;
         let mut kept = Vec::new();
-        let mut key = None;
         for _ in 0..count {
             let Some(mut entry) = self.lanes.pop(lane) else { break };
             match std::mem::take(&mut entry.settled) {
                 Settled::Done => {
                     self.counters.done += 1;
                     self.finish(&entry, now_ms);
-                    key = entry.record().key.clone();
                 }
                 Settled::Skipped => {
                     self.counters.skipped += 1;
                     self.finish(&entry, now_ms);
-                    key = entry.record().key.clone();
                 }
                 Settled::Otherwise(answer) => {
                     let (outcome, kind) = *answer;
@@ -638,7 +632,7 @@ impl PartitionCore {
             self.lanes.push_front(lane, entry);
         }
         match fate {
-            None => self.lanes.release(lane, key.as_ref()),
+            None => self.lanes.release(lane),
             // The next turn gives it up.
             Some(Fate::GiveUp) => self.lanes.make_ready(lane),
             Some(Fate::Wait(pause)) => self.wait(lane, pause, now_ms),

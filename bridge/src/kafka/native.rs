@@ -4,14 +4,18 @@
 //! - Commits whose results come back: rdkafka's asynchronous commit drops them, and its synchronous one hides that single
 //!   partitions failed.
 //! - What a list of partitions holds when its metadata, which another program may have written, is no UTF-8.
+//! - A partition's messages many at a time: rdkafka makes an event and a counted reference for each.
 //!
-//! It owns nothing and keeps no pointer.
+//! It owns the messages that were taken from a queue and not given back ([`TakenMessages`]), and keeps no other pointer.
 
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CStr, c_char, c_void},
-    ptr, slice,
+    collections::VecDeque,
+    ffi::{CStr, CString, c_char, c_void},
+    ptr::{self, NonNull},
+    slice,
+    sync::Arc,
 };
 
 use rdkafka::{
@@ -25,26 +29,148 @@ use rdkafka::{
 
 use crate::record::Headers;
 
-/// Calls `take` with the name and the value of each of a message's headers, in order.
-pub(super) fn for_each_header(message: &BorrowedMessage<'_>, mut take: impl FnMut(&[u8], Option<&[u8]>)) {
-    let mut headers = ptr::null_mut();
-    // SAFETY: the message's pointer is valid while it is borrowed; the headers stay the message's.
-    let found = unsafe { c::rd_kafka_message_headers(message.ptr(), &mut headers) };
-    if found != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-        return;
+/// A message, for as long as it is borrowed from whoever holds it.
+#[derive(Clone, Copy)]
+pub(super) struct Message<'a>(&'a c::rd_kafka_message_t);
+
+impl<'a> From<&'a BorrowedMessage<'_>> for Message<'a> {
+    fn from(message: &'a BorrowedMessage<'_>) -> Self {
+        // SAFETY: rdkafka's message holds a valid pointer, and lives at least as long as the borrow.
+        Self(unsafe { &*message.ptr() })
     }
-    for index in 0.. {
-        let (mut name, mut value, mut size) = (ptr::null::<c_char>(), ptr::null::<c_void>(), 0_usize);
-        // SAFETY: `headers` came from the message above; the three places are ours to be written to.
-        let found = unsafe { c::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) };
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn offset(self) -> i64 {
+        self.0.offset
+    }
+
+    pub(super) fn key(self) -> Option<&'a [u8]> {
+        // SAFETY: a message's key has `key_len` bytes, and lives as long as the message.
+        unsafe { bytes(self.0.key, self.0.key_len) }
+    }
+
+    pub(super) fn value(self) -> Option<&'a [u8]> {
+        // SAFETY: a message's value has `len` bytes, and lives as long as the message.
+        unsafe { bytes(self.0.payload, self.0.len) }
+    }
+
+    /// Milliseconds since the Unix epoch, where the log knows them.
+    pub(super) fn timestamp_ms(self) -> Option<i64> {
+        let mut kind = c::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive; the place is ours to be written to.
+        let timestamp_ms = unsafe { c::rd_kafka_message_timestamp(self.0, &mut kind) };
+        (kind != c::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp_ms != -1)
+            .then_some(timestamp_ms)
+    }
+
+    /// Set where this is no record but the news that the partition cannot be read.
+    pub(super) fn error(self) -> Option<RDKafkaErrorCode> {
+        (self.0.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| self.0.err.into())
+    }
+
+    /// Calls `take` with the name and the value of each header, in order.
+    pub(super) fn for_each_header(self, mut take: impl FnMut(&[u8], Option<&[u8]>)) {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is alive while it is borrowed; the headers stay the message's.
+        let found = unsafe { c::rd_kafka_message_headers(self.0, &mut headers) };
         if found != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
             return;
         }
-        // SAFETY: librdkafka ends each name with a zero, and keeps it as long as the message.
-        let name = unsafe { CStr::from_ptr(name) }.to_bytes();
-        // SAFETY: a value that is not null has `size` bytes, which live as long as the message.
-        let value = (!value.is_null()).then(|| unsafe { slice::from_raw_parts(value.cast::<u8>(), size) });
-        take(name, value);
+        for index in 0.. {
+            let (mut name, mut value, mut size) = (ptr::null::<c_char>(), ptr::null::<c_void>(), 0_usize);
+            // SAFETY: `headers` came from the message above; the three places are ours to be written to.
+            let found = unsafe { c::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) };
+            if found != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return;
+            }
+            // SAFETY: librdkafka ends each name with a zero, and keeps it as long as the message.
+            let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+            // SAFETY: a header's value has `size` bytes, and lives as long as the message.
+            take(name, unsafe { bytes(value, size) });
+        }
+    }
+}
+
+/// `size` bytes at `start`; nothing where that is null.
+///
+/// # Safety
+/// What is not null must be valid for `size` bytes during `'a`.
+unsafe fn bytes<'a>(start: *const c_void, size: usize) -> Option<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast::<u8>(), size) })
+}
+
+/// Messages that were taken from a partition's queue, in order, and are given back to the client one by one.
+pub(super) struct TakenMessages<C: ConsumerContext + 'static> {
+    messages: VecDeque<NonNull<c::rd_kafka_message_t>>,
+    /// Room for the next ones to be written to; kept for its memory.
+    room: Vec<*mut c::rd_kafka_message_t>,
+    /// Messages must not outlive their client.
+    consumer: Arc<BaseConsumer<C>>,
+    topic: CString,
+    partition: i32,
+}
+
+// SAFETY: librdkafka binds no message to a thread, and the pointers are nobody else's.
+unsafe impl<C: ConsumerContext + 'static> Send for TakenMessages<C> {}
+
+impl<C: ConsumerContext + 'static> TakenMessages<C> {
+    /// None yet. Nothing when the topic's name is none.
+    pub(super) fn new(consumer: Arc<BaseConsumer<C>>, topic: &str, partition: i32) -> Option<Self> {
+        let topic = CString::new(topic).ok()?;
+        Some(Self { messages: VecDeque::new(), room: Vec::new(), consumer, topic, partition })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Takes what the partition's queue holds now, until there are `count`. The queue must have been split off.
+    pub(super) fn take_until(&mut self, count: usize) {
+        let wanted = count.saturating_sub(self.messages.len());
+        if wanted == 0 {
+            return;
+        }
+        self.room.resize(wanted, ptr::null_mut());
+        // SAFETY: the client lives as long as `consumer`; the queue is a counted reference that is given back below; the room
+        // has `wanted` places. What is written there is ours until we give it back.
+        let taken = unsafe {
+            let queue = c::rd_kafka_queue_get_partition(
+                self.consumer.client().native_ptr(),
+                self.topic.as_ptr(),
+                self.partition,
+            );
+            if queue.is_null() {
+                return;
+            }
+            let taken = c::rd_kafka_consume_batch_queue(queue, 0, self.room.as_mut_ptr(), wanted);
+            c::rd_kafka_queue_destroy(queue);
+            taken
+        };
+        // Below 0 where the client is gone: then nothing was written.
+        let taken = usize::try_from(taken).unwrap_or(0);
+        self.messages.extend(self.room.drain(..).take(taken).filter_map(NonNull::new));
+    }
+
+    /// The messages, first to last.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Message<'_>> + Clone {
+        // SAFETY: each is alive until it is given back, for which these would have to be dropped.
+        self.messages.iter().map(|message| Message(unsafe { message.as_ref() }))
+    }
+
+    /// Gives the first `count` back.
+    pub(super) fn give_back(&mut self, count: usize) {
+        for message in self.messages.drain(..count) {
+            // SAFETY: it came from the client, which is alive, and is given back this once.
+            unsafe { c::rd_kafka_message_destroy(message.as_ptr()) };
+        }
+    }
+}
+
+impl<C: ConsumerContext + 'static> Drop for TakenMessages<C> {
+    fn drop(&mut self) {
+        self.give_back(self.messages.len());
     }
 }
 

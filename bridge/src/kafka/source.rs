@@ -16,7 +16,6 @@
 
 use std::{
     collections::VecDeque,
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -35,7 +34,7 @@ use rdkafka::{
 
 use super::{
     group::{GroupContext, Told, assign, unassign},
-    native::{self, Listed},
+    native::{self, Listed, TakenMessages},
     settings::{KafkaClientSettings, SettingsError, is_unreachable},
     statistics,
     wakeup::Wakeup,
@@ -161,8 +160,6 @@ pub struct KafkaSource {
     happened: VecDeque<Happened>,
     is_reachable: Option<bool>,
     swept_at: Instant,
-    /// For a batch's records before they have their bytes; kept for its memory.
-    marks: Vec<Mark>,
     read_committed: bool,
     /// What errors that belong to no partition are told of.
     subscription: Arc<str>,
@@ -177,22 +174,14 @@ enum Happened {
 
 struct Partition {
     id: TopicPartition,
-    queue: PartitionQueue<GroupContext>,
+    /// Taken from the queue and not given yet: what the credit had no room for.
+    taken: TakenMessages<GroupContext>,
+    /// Held for its callback, and because dropping it ends that.
+    _queue: PartitionQueue<GroupContext>,
     /// The queue may hold something.
     may_hold: Arc<AtomicBool>,
     /// The offset after the last record that was given, or where reading begins, once that is known.
     next: Option<i64>,
-    /// How large the last batch was: the next one's buffer begins with that.
-    batch_bytes: usize,
-}
-
-/// Where a record's parts lie in its batch's buffer.
-struct Mark {
-    offset: i64,
-    timestamp_ms: Option<i64>,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
-    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
 }
 
 impl KafkaSource {
@@ -214,7 +203,6 @@ impl KafkaSource {
             happened: VecDeque::new(),
             is_reachable: None,
             swept_at: Instant::now(),
-            marks: Vec::new(),
             read_committed: config.read_committed,
             subscription: config.topics.join(",").into(),
         })
@@ -239,7 +227,7 @@ impl KafkaSource {
         let mut gave_any = false;
         for partition in &mut self.partitions {
             if partition.may_hold.load(Ordering::Acquire) {
-                gave_any |= partition.give_batch(&mut self.marks, owner);
+                gave_any |= partition.give_batch(owner);
             }
         }
         if gave_any {
@@ -338,7 +326,9 @@ impl KafkaSource {
             holds.store(true, Ordering::Release);
             wakeup.raise();
         });
-        Ok(Partition { id, queue, may_hold, next, batch_bytes: 0 })
+        let taken = TakenMessages::new(Arc::clone(&self.consumer), &id.topic, id.partition)
+            .ok_or_else(|| SourceFatal(format!("{id} has no name")))?;
+        Ok(Partition { id, taken, _queue: queue, may_hold, next })
     }
 
     fn give_up(&mut self, list: &TopicPartitionList, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
@@ -414,7 +404,7 @@ impl KafkaSource {
             let Some(partition) = self.partitions.iter().find(place) else { continue };
             // A log may end with marks of transactions, which nobody is ever given: they are no lag.
             let end = match partition.next {
-                Some(next) if progress.is_drained => next.min(progress.end),
+                Some(next) if progress.is_drained && partition.taken.len() == 0 => next.min(progress.end),
                 _ => progress.end,
             };
             owner.event(SourceEvent::HighWatermark(partition.id.clone(), end));
@@ -533,7 +523,7 @@ impl Drop for KafkaSource {
 
 impl Partition {
     /// Gives the next records, within the credit; true when that were any.
-    fn give_batch(&mut self, marks: &mut Vec<Mark>, owner: &mut dyn PartitionOwner) -> bool {
+    fn give_batch(&mut self, owner: &mut dyn PartitionOwner) -> bool {
         let credit = owner.credit(&self.id);
         if credit.records == 0 || credit.bytes == 0 {
             return false;
@@ -541,88 +531,108 @@ impl Partition {
         // Lowered before the queue is looked into: what comes from now on raises it again.
         self.may_hold.store(false, Ordering::Release);
         let records_max = credit.records.min(BATCH_RECORDS_MAX);
-        let mut buffer = Vec::with_capacity(self.batch_bytes);
-        let mut failure = None;
-        loop {
-            if marks.len() == records_max || buffer.len() >= credit.bytes {
-                self.may_hold.store(true, Ordering::Release);
+        self.taken.take_until(records_max);
+        let (mut count, mut size, mut failure) = (0, Size::default(), None);
+        for message in self.taken.iter().take(records_max) {
+            if size.bytes >= credit.bytes {
                 break;
             }
-            match self.queue.poll(Duration::ZERO) {
-                Some(Ok(message)) => marks.push(Mark::of(&message, &mut buffer)),
-                Some(Err(error)) => {
-                    self.may_hold.store(true, Ordering::Release);
-                    failure = Some(error);
-                    break;
-                }
-                None => break,
+            count += 1;
+            match message.error() {
+                Some(code) => failure = Some(code),
+                None => size.add(message),
             }
         }
-        let gave_any = !marks.is_empty();
-        if let Some(last) = marks.last() {
-            self.next = Some(last.offset + 1);
-            self.batch_bytes = buffer.len();
-            owner.records(&self.id, records(&self.id, marks, buffer));
+        if count < self.taken.len() || count == records_max || failure.is_some() {
+            self.may_hold.store(true, Ordering::Release);
         }
-        if let Some(error) = failure {
+        let records = records(&self.id, self.taken.iter().take(count), size);
+        self.taken.give_back(count);
+        let gave_any = !records.is_empty();
+        if let Some(last) = records.last() {
+            self.next = Some(last.offset + 1);
+            owner.records(&self.id, records);
+        }
+        if let Some(code) = failure {
+            let error = KafkaError::MessageConsumption(code);
             owner.event(SourceEvent::PartitionFailed(self.id.clone(), error.to_string()));
         }
         gave_any
     }
 }
 
-impl Mark {
-    /// Copies a message's bytes to the end of the buffer. The message itself holds all of its fetch in memory: keeping it
-    /// for as long as a record lives would keep the whole.
-    fn of(message: &BorrowedMessage<'_>, buffer: &mut Vec<u8>) -> Self {
-        fn copy(bytes: &[u8], buffer: &mut Vec<u8>) -> Range<usize> {
-            let start = buffer.len();
-            buffer.extend_from_slice(bytes);
-            start..buffer.len()
-        }
-        let mut headers = Vec::new();
-        native::for_each_header(message, |name, value| {
-            headers.push((copy(name, buffer), value.map(|value| copy(value, buffer))));
+/// A message on its own, with a buffer of its own.
+pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Option<Record> {
+    let (id, message) = (TopicPartition::new(message.topic(), message.partition()), native::Message::from(message));
+    let mut size = Size::default();
+    size.add(message);
+    records(&id, std::iter::once(message), size).pop()
+}
+
+/// What the records of a batch hold together.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    records: usize,
+    headers: usize,
+    /// Keys, values and headers.
+    bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, message: native::Message<'_>) {
+        self.records += 1;
+        self.bytes += message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len);
+        message.for_each_header(|name, value| {
+            self.headers += 1;
+            self.bytes += name.len() + value.map_or(0, <[u8]>::len);
         });
-        Self {
-            offset: message.offset(),
-            timestamp_ms: message.timestamp().to_millis(),
-            key: message.key().map(|key| copy(key, buffer)),
-            value: message.payload().map(|value| copy(value, buffer)),
-            headers,
-        }
     }
 }
 
-/// A message on its own, with a buffer of its own.
-pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Option<Record> {
-    let id = TopicPartition::new(message.topic(), message.partition());
-    let mut buffer = Vec::new();
-    let mark = Mark::of(message, &mut buffer);
-    records(&id, &mut vec![mark], buffer).pop()
-}
-
-/// Empties the marks into records that share the buffer.
-fn records(id: &TopicPartition, marks: &mut Vec<Mark>, buffer: Vec<u8>) -> Vec<Record> {
-    let buffer = Bytes::from(buffer);
-    marks
-        .drain(..)
-        .map(|mark| {
-            let headers = mark.headers.into_iter().map(|(name, value)| Header {
-                name: buffer.slice(name),
-                value: value.map(|value| buffer.slice(value)),
+/// Copies messages into records that share one buffer; errors among them are left out. A message holds all of its fetch in
+/// memory: keeping it for as long as a record lives would keep the whole.
+fn records<'a>(
+    id: &TopicPartition,
+    messages: impl Iterator<Item = native::Message<'a>> + Clone,
+    size: Size,
+) -> Vec<Record> {
+    let messages = messages.filter(|message| message.error().is_none());
+    let mut buffer = Vec::with_capacity(size.bytes);
+    for message in messages.clone() {
+        buffer.extend_from_slice(message.key().unwrap_or_default());
+        buffer.extend_from_slice(message.value().unwrap_or_default());
+        // Looking for headers is dear, since the client reads them anew each time: not where there are none.
+        if size.headers > 0 {
+            message.for_each_header(|name, value| {
+                buffer.extend_from_slice(name);
+                buffer.extend_from_slice(value.unwrap_or_default());
             });
-            Record {
-                topic: Arc::clone(&id.topic),
-                partition: id.partition,
-                offset: mark.offset,
-                timestamp_ms: mark.timestamp_ms,
-                key: mark.key.map(|key| buffer.slice(key)),
-                value: mark.value.map(|value| buffer.slice(value)),
-                headers: Headers::new(headers.collect()),
-            }
-        })
-        .collect()
+        }
+    }
+    let mut buffer = Bytes::from(buffer);
+    let mut cut = |bytes: &[u8]| buffer.split_to(bytes.len());
+    // A name of the batch's own: counting its holders disturbs no other batch on another core.
+    let topic: Arc<str> = Arc::from(&*id.topic);
+    let mut records = Vec::with_capacity(size.records);
+    for message in messages {
+        let (key, value) = (message.key().map(&mut cut), message.value().map(&mut cut));
+        let mut headers = Vec::new();
+        if size.headers > 0 {
+            message.for_each_header(|name, value| {
+                headers.push(Header { name: cut(name), value: value.map(&mut cut) });
+            });
+        }
+        records.push(Record {
+            topic: Arc::clone(&topic),
+            partition: id.partition,
+            offset: message.offset(),
+            timestamp_ms: message.timestamp_ms(),
+            key,
+            value,
+            headers: Headers::new(headers),
+        });
+    }
+    records
 }
 
 impl From<Listed> for Commit {

@@ -7,7 +7,7 @@
 //! inside a handler: each is as long as its sending.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -36,6 +36,8 @@ const STORE_POSITIONS_MAX: u64 = 10_000;
 /// The pauses before the outbox is asked again.
 const RETRY: Backoff =
     Backoff { first: Duration::from_millis(50), max: Duration::from_secs(5), reset_after: Duration::from_secs(30) };
+/// Adding it again and again spreads fractions evenly.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
 
 /// What a relay needs.
 #[derive(Clone)]
@@ -72,9 +74,11 @@ pub enum RelayMessage {
     Drain(RpcReplyPort<()>),
 }
 
-/// Acknowledgements on their way from the sink's thread.
-#[derive(Default)]
-struct Inbox(Mutex<Vec<(Ticket, Result<Written, SinkError>)>>);
+/// Acknowledgements on their way from the sink's thread to the relay.
+struct Inbox {
+    settled: Mutex<Vec<(Ticket, Result<Written, SinkError>)>>,
+    relay: ActorRef<RelayMessage>,
+}
 
 /// A relay's state.
 pub struct RelayState {
@@ -122,7 +126,7 @@ impl Actor for Relay {
         let mut newest = arguments.outbox.newest();
         newest.mark_unchanged();
         let state = RelayState {
-            inbox: Arc::default(),
+            inbox: Arc::new(Inbox { settled: Mutex::default(), relay: myself.clone() }),
             ledger: None,
             newest,
             is_reading: false,
@@ -209,14 +213,16 @@ impl RelayState {
     }
 
     fn settle(&mut self) {
-        let settled = std::mem::take(&mut *self.inbox.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let settled = std::mem::take(&mut *self.inbox.lock());
         let Some(ledger) = &mut self.ledger else { return };
-        let now = Instant::now();
+        let (now, mut jitter) = (Instant::now(), jitter());
         for (ticket, result) in settled {
             if let Err(error) = &result {
                 self.last_error = Some(error.to_string());
             }
-            ledger.settle(ticket, result, now, jitter());
+            ledger.settle(ticket, result, now, jitter);
+            // What fails together is not to come again together.
+            jitter = (jitter + GOLDEN_RATIO).fract();
         }
     }
 
@@ -245,8 +251,8 @@ impl RelayState {
         let now = Instant::now();
         for _ in 0..SEND_RECORDS_MAX {
             let Some((ticket, record)) = ledger.next(now) else { return };
-            let (inbox, relay) = (Arc::clone(&self.inbox), myself.clone());
-            let acknowledge = Box::new(move |result| inbox.put(ticket, result, &relay));
+            let inbox = Arc::clone(&self.inbox);
+            let acknowledge = Box::new(move |result| inbox.put(ticket, result));
             let Err(not_taken) = self.arguments.sink.send(record, acknowledge) else { continue };
             let NotTaken { error, .. } = *not_taken;
             if error == SinkError::Full {
@@ -366,15 +372,19 @@ impl RelayState {
 }
 
 impl Inbox {
-    fn put(&self, ticket: Ticket, result: Result<Written, SinkError>, relay: &ActorRef<RelayMessage>) {
-        let mut settled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn put(&self, ticket: Ticket, result: Result<Written, SinkError>) {
+        let mut settled = self.lock();
         settled.push((ticket, result));
         let is_first = settled.len() == 1;
         drop(settled);
         if is_first {
             // A relay that is gone does not mind.
-            let _ = relay.send_message(RelayMessage::Settled);
+            let _ = self.relay.send_message(RelayMessage::Settled);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Ticket, Result<Written, SinkError>)>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use runtime::supervision::Backoff;
 
 use crate::{
@@ -108,7 +109,7 @@ pub struct RelayLedger {
     first_record: u64,
     lanes: Vec<Lane>,
     free_lanes: Vec<usize>,
-    lane_of: HashMap<LaneKey, usize>,
+    lane_of: HashMap<LaneKey, usize, RandomState>,
     ready: VecDeque<usize>,
     parked: BinaryHeap<Reverse<(Instant, usize)>>,
     read_to: u64,
@@ -187,7 +188,7 @@ impl RelayLedger {
             first_record: 0,
             lanes: Vec::new(),
             free_lanes: Vec::new(),
-            lane_of: HashMap::new(),
+            lane_of: HashMap::default(),
             ready: VecDeque::new(),
             parked: BinaryHeap::new(),
             read_to: position,

@@ -32,10 +32,13 @@ use crate::{
 /// Calls at once, where nobody says otherwise.
 pub const CONCURRENCY_MAX: usize = 1_024;
 
+/// A key's deliveries, in order.
+type Lane = Vec<Delivery>;
+
 /// An async function of a lane's deliveries, run with bounded concurrency.
 pub struct Concurrent {
     /// Each takes lanes and is bounded by the deliveries that the engine has on their way.
-    workers: Vec<mpsc::UnboundedSender<Vec<Delivery>>>,
+    workers: Vec<mpsc::UnboundedSender<Vec<Lane>>>,
     next: AtomicUsize,
 }
 
@@ -104,40 +107,48 @@ where
 
 impl Handler for Concurrent {
     fn handle(&self, deliveries: Vec<Delivery>) {
-        let mut next = self.next.load(Ordering::Relaxed);
-        for lane in by_lane(deliveries) {
-            next = next.wrapping_add(1);
-            // A worker is gone only with its runtime; what is dropped then is given again.
-            drop(self.workers[next % self.workers.len()].send(lane));
+        let mut shares: Vec<Vec<Lane>> = self.workers.iter().map(|_| Vec::new()).collect();
+        // Another worker begins each time, so that few lanes are not always the same one's.
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        for (number, lane) in by_lane(deliveries).enumerate() {
+            shares[first.wrapping_add(number) % self.workers.len()].push(lane);
         }
-        self.next.store(next, Ordering::Relaxed);
+        for (worker, share) in self.workers.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
+            // A worker is gone only with its runtime; what is dropped then is given again.
+            drop(worker.send(share));
+        }
     }
 }
 
-async fn run<F, Fut>(mut inbox: mpsc::UnboundedReceiver<Vec<Delivery>>, calls_max: usize, work: Arc<F>)
+async fn run<F, Fut>(mut inbox: mpsc::UnboundedReceiver<Vec<Lane>>, calls_max: usize, work: Arc<F>)
 where
     F: Fn(Vec<Delivery>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let call = |lane: Vec<Delivery>| {
+    let call = |lane: Lane| {
         let work = Arc::clone(&work);
         // The call's first step is inside too: a panic before its first await counts the same.
         AssertUnwindSafe(async move { work(lane).await }).catch_unwind()
     };
-    let (mut calls, mut waiting) = (FuturesUnordered::new(), VecDeque::<Vec<Delivery>>::new());
+    let (mut calls, mut waiting) = (FuturesUnordered::new(), VecDeque::<Lane>::new());
     loop {
         while calls.len() < calls_max
             && let Some(lane) = waiting.pop_front()
         {
             // What is being given up is left to the next owner.
-            if !lane[0].is_revoked() {
-                calls.push(call(lane));
+            if lane[0].is_revoked() {
+                continue;
+            }
+            let mut call = Box::pin(call(lane));
+            // What is over at once need not be kept. What is not is looked at again among the others, which wake us for it.
+            if call.as_mut().now_or_never().is_none() {
+                calls.push(call);
             }
         }
         tokio::select! {
             Some(_) = calls.next(), if !calls.is_empty() => {}
-            lane = inbox.recv() => match lane {
-                Some(lane) => waiting.push_back(lane),
+            lanes = inbox.recv() => match lanes {
+                Some(lanes) => waiting.extend(lanes),
                 None => break,
             },
         }

@@ -3,8 +3,9 @@
 //! A killed actor drops what is in its mailbox, and with it the tokens: those records are given again, which spends an attempt
 //! each. While an actor is known to be gone, nothing is sent and nothing spent.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
+use foldhash::fast::RandomState;
 use ractor::{ActorRef, ActorStatus, Message};
 use runtime::Current;
 
@@ -27,7 +28,7 @@ impl<M: Message + From<Vec<Delivery>>> Mailboxes<M> {
     /// These actors: a key goes to one of them, always the same as long as this process runs.
     #[must_use]
     pub fn shared(places: Vec<Current<ActorRef<M>>>) -> Self {
-        Self { places, hasher: RandomState::new() }
+        Self { places, hasher: RandomState::default() }
     }
 
     fn send(place: &Current<ActorRef<M>>, deliveries: Vec<Delivery>) {
@@ -50,7 +51,7 @@ impl<M: Message + From<Vec<Delivery>>> Handler for Mailboxes<M> {
         for delivery in deliveries {
             // The remainder is below the number of places; a record without a key goes anywhere.
             let hash = match &delivery.record().key {
-                Some(key) => self.hasher.hash_one(key),
+                Some(key) => self.hasher.hash_one(&key[..]),
                 None => delivery.record().offset.unsigned_abs(),
             };
             let index = (hash % shares.len() as u64) as usize;
