@@ -243,7 +243,7 @@ async fn an_entity_that_waits_for_its_stream_or_for_its_turn_to_read_it_is_not_s
         tokio::task::yield_now().await;
     }
     // Once this one is found, the shard has looked at the others for longer than the bound as well.
-    let release = block(&counters, "blocked");
+    let release = block(&counters, "blocked").await;
     let (what, event) = next_of_an_entity(&mut changes).await;
     assert_eq!((what, &*event.id), ("stuck", "blocked"));
     let awake = roster.awake(10, deadline).await;

@@ -196,11 +196,19 @@ async fn a_significant_fall_takes_the_tree_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_significant_fall_in_the_moment_of_its_siblings_fall_is_not_forgotten() {
     let stage = Stage::new();
-    let children = vec![stage.child("keeper", Restart::Significant), stage.child("a", Restart::Permanent)];
+    let children = vec![
+        stage.child("keeper", Restart::Significant),
+        stage.child("a", Restart::Permanent),
+        stage.child("slow", Restart::Permanent),
+    ];
     let tree = start(spec(Strategy::OneForAll, children)).await;
-    // Both are on their way before the supervisor hears of either.
+    stage.tell("slow", Do::Hang);
     stage.tell("a", Do::Fail);
+    // The supervisor waits for the slow one, and is to stop the keeper next: it hears of the keeper's fall only after that.
+    tree.until(stands("t/slow", ChildState::Stopping)).await;
     stage.tell("keeper", Do::Fail);
+    stage.until_running(&["slow"]).await;
+    assert_eq!(tree.entry("t/slow").state, ChildState::Stopping);
     timeout(PATIENCE, tree.ended).await.unwrap().unwrap();
     assert!(stage.running().is_empty());
 }

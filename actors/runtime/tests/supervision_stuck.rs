@@ -7,7 +7,7 @@ use std::{sync::mpsc, time::Duration};
 
 use microcommerce_runtime::{
     roster::ChildState,
-    supervision::{Activity, Restart, Strategy, SupervisorSpec},
+    supervision::{Activity, Restart, Strategy, SupervisorMessage, SupervisorSpec},
 };
 use stage::{BRIEF, Do, Stage, runs_again, stands, start};
 use tokio::time::Instant;
@@ -75,11 +75,13 @@ async fn a_child_that_blocks_its_thread_is_seen_as_stuck_and_not_replaced_before
 async fn a_group_comes_back_once_the_last_of_it_has_ended() {
     let stage = Stage::new();
     let children = vec![
+        stage.child("before", Restart::Temporary),
         stage.child("a", Restart::Permanent),
         stage.child("b", Restart::Permanent).stop_deadline(Duration::from_millis(20)),
         stage.child("c", Restart::Temporary).stop_deadline(Duration::from_millis(20)),
     ];
-    let tree = start(SupervisorSpec::new("t", children).strategy(Strategy::OneForAll).backoff(BRIEF)).await;
+    let tree = start(SupervisorSpec::new("t", children).strategy(Strategy::RestForOne).backoff(BRIEF)).await;
+    stage.take_log();
     let (release_b, b_blocked) = mpsc::channel();
     let (release_c, c_blocked) = mpsc::channel();
     stage.tell("b", Do::Block(b_blocked));
@@ -87,11 +89,17 @@ async fn a_group_comes_back_once_the_last_of_it_has_ended() {
     stage.tell("a", Do::Fail);
     tree.until(stands("t/b", ChildState::Stuck)).await;
     assert_eq!(tree.entry("t/c").state, ChildState::Stuck);
+    // Its first pause is over. Once the supervisor has done what comes after that, it has looked whether the group may start.
+    tree.root.send_message(SupervisorMessage::StartAgain { pause: 1 }).unwrap();
+    tree.root.send_message(SupervisorMessage::KillChild { name: "before".into() }).unwrap();
+    tree.until(stands("t/before", ChildState::Stopped)).await;
     // Neither the fallen, nor a second b or c.
+    assert!(stage.take_log().is_empty());
     stage.until_running(&["b", "c"]).await;
     drop(release_b);
     tree.until(runs_again("t/b", 1)).await;
     stage.until_running(&["a", "b", "c"]).await;
+    assert_eq!(stage.take_log(), ["+a", "+b"]);
     drop(release_c);
     tree.until(stands("t/c", ChildState::Stopped)).await;
     // A temporary child does not come back.
