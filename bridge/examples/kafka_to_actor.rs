@@ -20,7 +20,7 @@ use runtime::Current;
 
 struct Greeter;
 
-/// What the actor is sent: the records of one turn, and with each the duty to say what came of it.
+/// What the actor is sent: records, and for each the duty to say what came of it.
 struct Greetings(Vec<Delivery>);
 
 impl From<Vec<Delivery>> for Greetings {
@@ -47,10 +47,15 @@ impl Actor for Greeter {
         let text =
             |bytes: &Option<bytes::Bytes>| String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned();
         for delivery in deliveries {
-            *count += 1;
             let record = delivery.record();
-            let (key, value) = (text(&record.key), text(&record.value));
-            println!("{count}. {}/{}: {key} says {value}", record.partition, record.offset);
+            *count += 1;
+            println!(
+                "{count}. {}/{}: {} says {}",
+                record.partition,
+                record.offset,
+                text(&record.key),
+                text(&record.value)
+            );
             // Dropped instead of settled, it would be given again, with growing pauses, and at last become a dead letter.
             delivery.settle(Outcome::Done);
         }
