@@ -20,37 +20,45 @@ use runtime::Current;
 
 struct Greeter;
 
-/// What the actor is sent: a record, and the duty to say what came of it.
-struct Greeting(Delivery);
+/// What the actor is sent: records, and with each the duty to say what came of it.
+struct Greetings(Vec<Delivery>);
 
-impl From<Delivery> for Greeting {
-    fn from(delivery: Delivery) -> Self {
-        Self(delivery)
+impl From<Vec<Delivery>> for Greetings {
+    fn from(deliveries: Vec<Delivery>) -> Self {
+        Self(deliveries)
     }
 }
 
 impl Actor for Greeter {
-    type Msg = Greeting;
+    type Msg = Greetings;
     type State = u64;
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<Greeting>, (): ()) -> Result<u64, ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<Greetings>, (): ()) -> Result<u64, ActorProcessingErr> {
         Ok(0)
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Greeting>,
-        Greeting(delivery): Greeting,
+        _: ActorRef<Greetings>,
+        Greetings(deliveries): Greetings,
         count: &mut u64,
     ) -> Result<(), ActorProcessingErr> {
-        let record = delivery.record();
         let text =
             |bytes: &Option<bytes::Bytes>| String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned();
-        *count += 1;
-        println!("{count}. {}/{}: {} says {}", record.partition, record.offset, text(&record.key), text(&record.value));
-        // Dropped instead of settled, it would be given again, with growing pauses, and at last become a dead letter.
-        delivery.settle(Outcome::Done);
+        for delivery in deliveries {
+            let record = delivery.record();
+            *count += 1;
+            println!(
+                "{count}. {}/{}: {} says {}",
+                record.partition,
+                record.offset,
+                text(&record.key),
+                text(&record.value)
+            );
+            // Dropped instead of settled, it would be given again, with growing pauses, and at last become a dead letter.
+            delivery.settle(Outcome::Done);
+        }
         Ok(())
     }
 }
@@ -70,7 +78,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let open = KafkaSourceConfig::new(settings.clone(), "greeters", Vec::new()).opener();
     let topics = Topics::Named(vec![topic.as_str().into()]);
-    let subscription = Subscription::new("greetings", "greeters", topics, open, Mailboxes::<Greeting>::one(place));
+    let subscription = Subscription::new("greetings", "greeters", topics, open, Mailboxes::<Greetings>::one(place));
     let dead_letters = Arc::new(KafkaSink::start(KafkaSinkConfig::new(settings))?);
     let bridge = Bridge::builder().dead_letters(dead_letters).subscribe(subscription).build()?;
     let supervisor = bridge.start().await?;

@@ -100,7 +100,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let before = *journal.committed().borrow();
     for number in 0..1_000_u64 {
         let meta = CommandMeta::new(CommandId::from_u128(u128::from(before + number + 1)), PATIENCE);
-        let accepted = counters.ask(format!("counter-{}", number % 10).into(), (), meta).await;
+        let accepted = counters.ask(format!("counter-{}", number % 10), (), meta).await;
         accepted.map_err(|error| format!("not counted: {error:?}"))?;
     }
     let newest = *journal.committed().borrow();
