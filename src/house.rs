@@ -60,10 +60,10 @@ impl House {
     /// # Errors
     /// When the Kafka client refuses its settings, or the secret cannot be read or made.
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
-        let health: Arc<dyn HealthTransport> = match &settings.kafka_broker {
-            Some(broker) => KafkaHealth::start(KafkaHealthConfig {
-                broker: broker.clone(),
-                client_id: settings.role.name().to_owned(),
+        let client = KafkaClientSettings::from_env(settings.role.name())?;
+        let health: Arc<dyn HealthTransport> = match &client {
+            Some(client) => KafkaHealth::start(KafkaHealthConfig {
+                client: client.clone(),
                 topic_prefix: settings.topic_prefix.clone(),
             })?,
             None => Arc::new(InProcessHealth::new()),
@@ -75,7 +75,7 @@ impl House {
                 Secret::load_or_create(&file).map_err(|error| anyhow!("{}: {error}", file.display()))?
             }
         };
-        let kafka = match KafkaClientSettings::from_env(settings.role.name())? {
+        let kafka = match client {
             Some(client) => Some(KafkaBus::new(client, &settings.topic_prefix)?),
             None => None,
         };

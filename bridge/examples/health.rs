@@ -14,6 +14,7 @@ use microcommerce_bridge::health::{
     HealthBoard, HealthTransport, InProcessHealth, KafkaHealth, KafkaHealthConfig, PING_INTERVAL_MS, PingerArgs,
     ResponderArgs, ServiceCondition, start_pinger, start_responder,
 };
+use microcommerce_bridge::kafka::KafkaClientSettings;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 const SERVICES: [&str; 4] = ["payment-service", "product-service", "user-service", "order-service"];
@@ -45,8 +46,7 @@ impl Actor for Parent {
 async fn main() -> Result<(), Box<dyn Error>> {
     let transport: Arc<dyn HealthTransport> = match std::env::args().nth(1) {
         Some(broker) => KafkaHealth::start(KafkaHealthConfig {
-            broker,
-            client_id: "health-example".to_owned(),
+            client: KafkaClientSettings::plain(broker, "health-example"),
             topic_prefix: String::new(),
         })?,
         None => Arc::new(InProcessHealth::new()),

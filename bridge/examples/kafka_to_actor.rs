@@ -20,7 +20,7 @@ use runtime::Current;
 
 struct Greeter;
 
-/// What the actor is sent: records, and for each the duty to say what came of it.
+/// What the actor is sent: records, and with each the duty to say what came of it.
 struct Greetings(Vec<Delivery>);
 
 impl From<Vec<Delivery>> for Greetings {

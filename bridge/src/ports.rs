@@ -115,12 +115,16 @@ pub trait PartitionOwner {
     fn event(&mut self, event: SourceEvent);
 }
 
-/// Keeps progress in your own database, with your own effects, instead of in the log.
+/// Keeps progress in your own database, with your own effects, instead of in the log:
+/// [`StoredOffsets`](crate::engine::StoredOffsets) puts it around a source.
 pub trait OffsetStore: Send + Sync + 'static {
     /// What was stored last for `group`.
     fn load(&self, group: &str, partition: &TopicPartition) -> BoxFuture<'static, Result<Option<Commit>, String>>;
 
-    /// Stores, durably before it resolves, and after every effect of the records before the commit's offset.
+    /// Stores, durably before it resolves; called after every effect of the records before the commits' offsets.
+    ///
+    /// Of two commits of one partition the one with the greater offset stays, whichever comes first: a former owner's may come late,
+    /// and what it says is still true.
     fn store(&self, group: &str, commits: Vec<Commit>) -> BoxFuture<'static, Result<(), String>>;
 }
 

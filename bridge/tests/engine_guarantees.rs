@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use microcommerce_bridge::{
     engine::{
         Bridge, CommitEvery, Delivery, ExponentialBackoff, Json, Limits, OnDeadKey, OpenSource, Outcome, RetryPolicy,
@@ -20,7 +21,7 @@ use microcommerce_bridge::{
         health::SubscriptionHealth,
     },
     memory::MemoryLog,
-    ports::Credit,
+    ports::{Acknowledge, Credit, LogSink, NotTaken, SinkError},
     record::{Headers, OutgoingRecord, TopicPartition},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -422,6 +423,61 @@ async fn after_a_dead_letter_a_quarantined_key_follows_it_until_it_is_released()
         assert!(number < 1_000, "the key is never released");
     }
     running.stop().await;
+}
+
+/// Refuses what is larger than a limit, for ever, as a broker does.
+struct Narrow {
+    log: MemoryLog,
+    bytes_max: usize,
+}
+
+impl LogSink for Narrow {
+    fn send(&self, record: OutgoingRecord, acknowledge: Acknowledge) -> Result<(), Box<NotTaken>> {
+        let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers = record.headers.as_slice().iter().map(|header| header.name.len() + of(&header.value));
+        let bytes = of(&record.value) + headers.sum::<usize>();
+        acknowledge(match bytes > self.bytes_max {
+            true => Err(SinkError::Refused(format!("{bytes} bytes"))),
+            false => self.log.write(record),
+        });
+        Ok(())
+    }
+    fn room(&self) -> BoxFuture<'static, ()> {
+        self.log.room()
+    }
+    fn flush(&self, deadline: Duration) -> BoxFuture<'static, bool> {
+        self.log.flush(deadline)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_is_refused_is_written_without_its_content_and_its_key_goes_on() {
+    let log = log(1);
+    log.create_topic(&dead_letter::dead_letter_topic(TOPIC), 1);
+    write(&log, "k", "small poison");
+    write(&log, "k", format!("poison{}", " ".repeat(2_000)));
+    write(&log, "k", "well");
+    let done = Done::default();
+    let noting = done.clone();
+    let handler = handler::each(8, move |record| {
+        let is_poison = String::from_utf8_lossy(record.value.as_deref().unwrap()).contains("poison");
+        if !is_poison {
+            noting.note(&record);
+        }
+        async move { if is_poison { Outcome::dead_letter("poison") } else { Outcome::Done } }
+    });
+    let narrow = Arc::new(Narrow { log: log.clone(), bytes_max: 1_000 });
+    let bridge = Bridge::builder().dead_letters(narrow).subscribe(subscription(&log, handler)).build().unwrap();
+    let supervisor = bridge.start().await.unwrap();
+    let running = Running { bridge, supervisor };
+    running.until("all is finished", || committed(&log) == 3).await;
+    running.stop().await;
+    assert_eq!(done.of("k"), ["well"]);
+    let letters = dead_letters(&log);
+    assert_eq!(letters[0].value.as_deref(), Some(&b"small poison"[..]));
+    let text = |name: &str| letters[1].headers.text(name).unwrap().unwrap().to_owned();
+    assert_eq!((letters.len(), &letters[1].value, letters[1].key.as_deref()), (2, &None, Some(&b"k"[..])));
+    assert_eq!((text(dead_letter::ORIGIN_OFFSET), text(dead_letter::VALUE_BYTES)), ("1".to_owned(), "2006".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,8 +7,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use microcommerce_bridge::health::{BusUnreachable, PING_INTERVAL_MS};
@@ -17,7 +21,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use support::{House, PATIENCE, always, eventually, kafka_at, kafka_broker, unique};
+use support::{House, PATIENCE, always, eventually, kafka_at, kafka_broker, kafka_with_prefix, unique};
 
 const PING_TOPIC: &str = "service-ping";
 const PONG_TOPIC: &str = "service-pong";
@@ -106,6 +110,125 @@ async fn an_originals_pong_counts_by_its_service_field_whatever_its_key() {
     producer.flush(PATIENCE).unwrap();
     always("healthy between two late answers", Duration::from_millis(1_500), || house.is_healthy(&name)).await;
     eventually("silent", PATIENCE, || !house.is_healthy(&name)).await;
+}
+
+/// What an original gateway or service reads with: a member of its group, from the topic's first record on.
+fn original_member(broker: &str, group: &str, topic: &str) -> BaseConsumer {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker)
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    consumer
+}
+
+/// An original gateway asks one service after the other and takes the next record of the pongs as the answer, whatever its key. So
+/// what stands there must be a true pong, each time, in the three fields that it knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_original_gateway_that_takes_the_next_record_as_its_answer_gets_a_true_pong_each_time() {
+    const ASKED: usize = 60;
+    let test = "an_original_gateway_that_takes_the_next_record_as_its_answer_gets_a_true_pong_each_time";
+    let Some(broker) = kafka_broker(test) else { return };
+    let prefix = format!("{}.", unique("shop"));
+    let services = ["payment-service", "product-service", "order-service"];
+    let house = House::start(kafka_with_prefix(&broker, &prefix), &services).await;
+    for service in services {
+        house.start_service(service).await;
+    }
+    eventually("all are healthy", PATIENCE, || services.iter().all(|service| house.is_healthy(service))).await;
+    let asking = move || {
+        let producer = plain_producer(&broker);
+        let pongs = original_member(&broker, &format!("{prefix}api-gateway-group"), &format!("{prefix}{PONG_TOPIC}"));
+        let (mut answered_by, deadline) = (BTreeSet::new(), Instant::now() + PATIENCE * 2);
+        for service in services.iter().cycle().take(ASKED) {
+            produce(&producer, &format!("{prefix}{PING_TOPIC}"), service, "ping");
+            producer.flush(PATIENCE).unwrap();
+            let pong = loop {
+                assert!(Instant::now() < deadline, "no answer to {service}");
+                if let Some(Ok(record)) = pongs.poll(Duration::from_millis(100)) {
+                    break record.detach();
+                }
+            };
+            let text = std::str::from_utf8(pong.payload().unwrap()).unwrap();
+            let fields: serde_json::Value = serde_json::from_str(text).unwrap();
+            let word = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
+            assert_eq!(
+                (word("status"), Some(word("service").as_bytes())),
+                ("healthy".to_owned(), pong.key()),
+                "{text}"
+            );
+            word("timestamp").parse::<jiff::Timestamp>().unwrap();
+            answered_by.insert(word("service"));
+        }
+        answered_by
+    };
+    let answered_by = tokio::task::spawn_blocking(asking).await.unwrap();
+    assert_eq!(answered_by, services.map(str::to_owned).into());
+}
+
+/// An original service: it answers every ping whatever its key, without our fields, when its writer's batch is a second old.
+struct OriginalService {
+    is_stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<usize>>,
+}
+
+impl OriginalService {
+    const BATCH_EVERY: Duration = Duration::from_secs(1);
+
+    fn start(broker: &str, prefix: &str, service: &str) -> Self {
+        let (producer, service) = (plain_producer(broker), service.to_owned());
+        let pings = original_member(broker, &format!("{prefix}{service}-group"), &format!("{prefix}{PING_TOPIC}"));
+        let (topic, is_stopped) = (format!("{prefix}{PONG_TOPIC}"), Arc::new(AtomicBool::new(false)));
+        let must_stop = Arc::clone(&is_stopped);
+        let run = move || {
+            let (mut sent, mut batch, mut began) = (0, Vec::new(), Instant::now());
+            while !must_stop.load(Ordering::Relaxed) {
+                if let Some(Ok(_)) = pings.poll(Duration::from_millis(50)) {
+                    if batch.is_empty() {
+                        began = Instant::now();
+                    }
+                    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap();
+                    batch.push(format!(r#"{{"status":"healthy","service":"{service}","timestamp":"{now}"}}"#));
+                }
+                if !batch.is_empty() && began.elapsed() >= Self::BATCH_EVERY {
+                    sent += batch.len();
+                    batch.drain(..).for_each(|pong| produce(&producer, &topic, &service, &pong));
+                    producer.flush(PATIENCE).unwrap();
+                }
+            }
+            sent
+        };
+        Self { is_stopped, thread: Some(std::thread::spawn(run)) }
+    }
+
+    /// How many pongs it has sent.
+    fn stop(mut self) -> usize {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_original_service_that_answers_every_ping_a_second_late_is_healthy_and_speaks_for_itself_alone() {
+    let test = "an_original_service_that_answers_every_ping_a_second_late_is_healthy_and_speaks_for_itself_alone";
+    let Some(broker) = kafka_broker(test) else { return };
+    let prefix = format!("{}.", unique("shop"));
+    let (original, ours, absent) = ("payment-service", "product-service", "user-service");
+    let house = House::start(kafka_with_prefix(&broker, &prefix), &[original, ours, absent]).await;
+    house.start_service(ours).await;
+    eventually("ours is healthy", PATIENCE, || house.is_healthy(ours)).await;
+    let service = OriginalService::start(&broker, &prefix, original);
+    let took = eventually("the original is healthy", PATIENCE, || house.is_healthy(original)).await;
+    always("both are, and nobody else", Duration::from_secs(4), || {
+        house.is_healthy(original) && house.is_healthy(ours) && !house.is_healthy(absent)
+    })
+    .await;
+    let sent = tokio::task::spawn_blocking(move || service.stop()).await.unwrap();
+    eprintln!("an original service was healthy after {took:?} and sent {sent} pongs");
+    eventually("it is gone", PATIENCE, || !house.is_healthy(original)).await;
+    assert!(house.is_healthy(ours));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

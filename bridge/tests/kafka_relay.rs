@@ -9,7 +9,7 @@ mod support;
 use std::{collections::BTreeSet, sync::Arc};
 
 use microcommerce_bridge::{
-    engine::dead_letter::{ErrorKind, Failure, dead_letter},
+    engine::dead_letter::{ErrorKind, Failure, REPLAYED_TIMESTAMP, dead_letter},
     kafka::{DeadLetters, KafkaTopics, Selection, TopicSpec, dead_letters::summary},
     record::{Headers, Record},
     relay::{CloudEvent, JournalOutbox, Relay, RelayArguments, RelayBoard, RelayLimits},
@@ -150,7 +150,7 @@ async fn dead_letters_are_listed_shown_and_brought_back() {
         topic: topic.as_str().into(),
         partition: 0,
         offset: number,
-        timestamp_ms: None,
+        timestamp_ms: Some(1_000),
         key: Some(format!("k{}", number % 5).into()),
         value: Some(number.to_string().into()),
         headers: Headers::default().with("traceparent", "00-1"),
@@ -174,6 +174,9 @@ async fn dead_letters_are_listed_shown_and_brought_back() {
     poll_until("they are back", &mut source, &mut notebook, |notebook| notebook.records.len() == 10);
     let expected: Vec<String> = (0..50).filter(|number| number % 5 == 2).map(|number| number.to_string()).collect();
     assert_eq!(by_key(&notebook.records)["k2"], expected);
-    assert!(notebook.records.iter().all(|record| record.headers == original(0).headers));
+    // Old as they are, retention leaves them alone: they are of today, and say so.
+    let headers = original(0).headers.with(REPLAYED_TIMESTAMP, "1000");
+    assert!(notebook.records.iter().all(|record| record.headers == headers));
+    assert!(notebook.records.iter().all(|record| record.timestamp_ms > Some(1_700_000_000_000)));
     source.close(&mut notebook);
 }

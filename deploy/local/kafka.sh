@@ -12,6 +12,8 @@
 #   KAFKA_DIR      where everything is kept (default: a folder in the temporary directory); remove it to start afresh
 #   KAFKA_ENGINE   docker, podman or java (default: a container engine if one is running, else java)
 #   KAFKA_HEAP     heap of each broker, java only (default 512m)
+#   KAFKA_TLS      1: beside the open port listen with TLS and a password too, java only; ports +2000, user `shop` with the
+#                  password `shop-secret` (SCRAM-SHA-512 or PLAIN), certificate in $KAFKA_DIR/<port>/tls/ca.pem. For tests alone
 #
 # Without a container engine it needs java (17 or newer) and mvn: the first start fetches Kafka as ordinary Maven artifacts.
 set -euo pipefail
@@ -20,6 +22,7 @@ readonly READY_S_MAX=60  # a cold JVM on a busy machine; 2 to 8 s is usual
 readonly STOP_S_MAX=20   # a controlled shutdown; after it the process is killed
 readonly CLUSTER_ID=MicroCommerceLocalKafA
 readonly IMAGE=apache/kafka
+readonly TLS_PASSWORD=shop-secret
 
 PORT=${KAFKA_PORT:-9092}
 DIR=${KAFKA_DIR:-${TMPDIR:-/tmp}/microcommerce-kafka}
@@ -28,9 +31,10 @@ CONTAINER=microcommerce-kafka-$PORT
 
 say() { printf 'kafka: %s\n' "$*"; }
 fail() { printf 'kafka: %s\n' "$*" >&2; exit 1; }
-usage() { sed -n '2,18p' "$0" | sed 's/^# \{0,1\}//'; }
+usage() { sed -n '2,20p' "$0" | sed 's/^# \{0,1\}//'; }
 broker_port() { echo $((PORT + $1 - 1)); }
 controller_port() { echo $((PORT + 1000 + $1 - 1)); }
+tls_port() { echo $((PORT + 2000 + $1 - 1)); }
 
 # ── probing: the Kafka protocol itself, since an open port is not yet a broker ─────────────────────────────────────
 
@@ -128,6 +132,30 @@ POM
     rm -rf "$work"
 }
 
+# A certificate that vouches for itself, for the loopback address.
+make_certificate() { # folder
+    [ -f "$1/ca.pem" ] && return
+    command -v keytool >/dev/null || fail "keytool is missing: it comes with Java"
+    rm -rf "$1" && mkdir -p "$1"
+    local store=(-alias broker -storetype PKCS12 -keystore "$1/broker.p12" -storepass "$TLS_PASSWORD")
+    keytool -genkeypair "${store[@]}" -keyalg EC -groupname secp256r1 -validity 3650 -dname CN=localhost \
+        -ext bc:c=ca:true -ext san=dns:localhost,ip:127.0.0.1 >"$1/keytool.log" 2>&1 || fail "no certificate; see $1/keytool.log"
+    keytool -exportcert -rfc "${store[@]}" >"$1/ca.pem.new" 2>>"$1/keytool.log" || fail "no certificate; see $1/keytool.log"
+    mv "$1/ca.pem.new" "$1/ca.pem"
+}
+
+# What a listener with TLS and passwords needs: one line per setting.
+tls_settings() { # folder of the certificate
+    cat <<SETTINGS
+ssl.keystore.type=PKCS12
+ssl.keystore.location=$1/broker.p12
+ssl.keystore.password=$TLS_PASSWORD
+listener.name.sasl_ssl.sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_shop="$TLS_PASSWORD";
+SETTINGS
+}
+
 java_version() { java -version 2>&1 | sed -n 's/.* version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p' | head -n 1; }
 
 start_java() {
@@ -135,8 +163,13 @@ start_java() {
     local java_major
     java_major=$(java_version)
     [ "${java_major:-0}" -ge 17 ] || fail "Kafka needs Java 17 or newer; this is Java ${java_major:-of an unknown version}"
-    local libs=$DIR/libs-$VERSION data=$HOME_DIR/$VERSION-$BROKERS voters='' i
+    local libs=$DIR/libs-$VERSION data=$HOME_DIR/$VERSION-$BROKERS voters='' i format=()
     [ -d "$libs" ] || fetch_with_maven "$VERSION" "$libs"
+    if [ -n "${KAFKA_TLS:-}" ]; then
+        data+=-tls # its user is made when the storage is formatted
+        format=(--add-scram "SCRAM-SHA-512=[name=shop,password=$TLS_PASSWORD]")
+        make_certificate "$HOME_DIR/tls"
+    fi
     mkdir -p "$data"
     for ((i = 1; i <= BROKERS; i++)); do voters+="${voters:+,}$i@127.0.0.1:$(controller_port "$i")"; done
     for ((i = 1; i <= BROKERS; i++)); do
@@ -148,13 +181,18 @@ start_java() {
         local settings=$data/broker-$i.properties
         {
             common_settings "$i" "$BROKERS"
-            echo "listeners=PLAINTEXT://127.0.0.1:$(broker_port "$i"),CONTROLLER://127.0.0.1:$(controller_port "$i")"
-            echo "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            local listeners="PLAINTEXT://127.0.0.1:$(broker_port "$i"),CONTROLLER://127.0.0.1:$(controller_port "$i")"
+            if [ -n "${KAFKA_TLS:-}" ]; then
+                listeners+=",SASL_SSL://127.0.0.1:$(tls_port "$i")"
+                tls_settings "$HOME_DIR/tls"
+            fi
+            echo "listeners=$listeners"
+            echo "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL"
             echo "controller.quorum.voters=$voters"
             echo "log.dirs=$data/log-$i"
         } >"$settings"
         [ -f "$data/log-$i/meta.properties" ] ||
-            java -cp "$libs/*" kafka.tools.StorageTool format -t "$CLUSTER_ID" -c "$settings" >"$data/format-$i.log" 2>&1 ||
+            java -cp "$libs/*" kafka.tools.StorageTool format -t "$CLUSTER_ID" -c "$settings" "${format[@]}" >"$data/format-$i.log" 2>&1 ||
             fail "the storage could not be formatted; see $data/format-$i.log"
         nohup java -Xms128m -Xmx"${KAFKA_HEAP:-512m}" -XX:+UseG1GC -Djava.awt.headless=true -cp "$libs/*" kafka.Kafka "$settings" \
             >"$data/broker-$i.log" 2>&1 </dev/null &
@@ -230,6 +268,7 @@ start() {
         done
     fi
     engine=$(pick_engine) || exit 1
+    [ -z "${KAFKA_TLS:-}" ] || engine=java
     ENGINE=$engine VERSION=$version BROKERS=$brokers
     if [ -f "$HOME_DIR/running" ] && all_answer "$BROKERS"; then
         say "Kafka $VERSION already runs on 127.0.0.1:$PORT ($BROKERS broker(s))"

@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     engine::{
         clock::Clock,
-        dead_letter::{NoDeadLetter, replay},
+        dead_letter::{NoOriginal, replay},
     },
     ports::{Acknowledge, LogSink, NotTaken, SinkError, Written},
     record::{Header, Headers, OutgoingRecord, Record},
@@ -57,7 +57,7 @@ pub enum ReplayError {
     Unknown(u64),
     /// What is kept there is none.
     #[error(transparent)]
-    NoDeadLetter(#[from] NoDeadLetter),
+    NoOriginal(#[from] NoOriginal),
     /// The work failed again.
     #[error("it failed again: {0}")]
     Failed(String),

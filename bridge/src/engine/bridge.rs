@@ -158,7 +158,7 @@ impl Bridge {
 
     /// Ends the quarantine of a key, after its dead letters were dealt with: its next records are delivered again. It takes
     /// effect within the pump's next turn, and only where the partition is this process's. False when no such subscription
-    /// runs, or too many such requests wait.
+    /// runs, or too many such requests wait. A quarantine is kept in memory alone: a restart or a rebalance ends it too.
     pub fn release_key(&self, subscription: &str, partition: TopicPartition, key: Bytes) -> bool {
         let registered = self.subscriptions.iter().find(|registered| &*registered.subscription.name == subscription);
         let board = registered.and_then(|registered| registered.place.get().ok());

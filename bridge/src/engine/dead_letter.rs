@@ -14,6 +14,14 @@
 //! | `dlq-error` | the last failure in words, cut at [`REASON_BYTES_MAX`] |
 //! | `dlq-first-failure`, `dlq-last-failure` | when, in milliseconds since the Unix epoch |
 //!
+//! A dead letter that is itself refused, being too large with these headers for example, is written [without its
+//! content](without_content): key and our headers stay, and two more say what is missing.
+//!
+//! | header then | value |
+//! |---|---|
+//! | `dlq-content` | that value and original headers were left out |
+//! | `dlq-value-bytes` | how large the value was; absent where there was none |
+//!
 //! [`replay`] makes the original record from a dead letter. A dead letter of a dead letter keeps the headers of both; each
 //! replay takes one layer off.
 
@@ -48,6 +56,13 @@ pub const ERROR: &str = "dlq-error";
 pub const FIRST_FAILURE: &str = "dlq-first-failure";
 /// When it last failed, in milliseconds since the Unix epoch.
 pub const LAST_FAILURE: &str = "dlq-last-failure";
+/// Says that value and original headers were left out, because the dead letter was refused with them.
+pub const CONTENT: &str = "dlq-content";
+/// How many bytes the value had that was left out.
+pub const VALUE_BYTES: &str = "dlq-value-bytes";
+
+/// A replayed record's own timestamp, in milliseconds since the Unix epoch: the record itself has the time of its replay.
+pub const REPLAYED_TIMESTAMP: &str = "replayed-timestamp";
 
 /// What a source could not make a record of, it gives as it is under this header, whose value says why. Such a record goes to the
 /// dead letters at once.
@@ -66,7 +81,8 @@ pub enum ErrorKind {
     Undecodable,
     /// The name of a header is no UTF-8.
     HeaderName,
-    /// An earlier record of its key is a dead letter, and the subscription asks that later ones follow it.
+    /// An earlier record of its key is a dead letter, and the subscription asks that later ones follow it. That is known to the
+    /// partition's present owner alone: after a restart or a rebalance later records are delivered.
     Quarantined,
 }
 
@@ -135,29 +151,61 @@ pub fn dead_letter(record: &Record, group: &str, failure: &Failure) -> OutgoingR
     }
 }
 
-/// Why a record is no dead letter.
+/// A dead letter of which only the key and our headers are left, for a log that refuses the whole of it. Where the value is
+/// still to be found, `dlq-origin-…` says.
+#[must_use]
+pub fn without_content(letter: OutgoingRecord) -> OutgoingRecord {
+    let headers = letter.headers.as_slice();
+    let ours = headers.iter().rposition(|header| header.name == ORIGIN_TOPIC).unwrap_or(0);
+    let mut headers =
+        Headers::new(headers[ours..].to_vec()).with(CONTENT, "left out: the dead letter was refused with it");
+    if let Some(value) = &letter.value {
+        headers = headers.with(VALUE_BYTES, value.len().to_string());
+    }
+    OutgoingRecord { value: None, headers, ..letter }
+}
+
+/// Why there is no original to bring back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record has no readable header {ORIGIN_TOPIC}: it is no dead letter")]
-pub struct NoDeadLetter;
+pub enum NoOriginal {
+    /// It is no dead letter.
+    #[error("the record has no readable header {ORIGIN_TOPIC}: it is no dead letter")]
+    NoDeadLetter,
+    /// It is a dead letter without its content.
+    #[error("its content was left out when it was written: send it again from where it came from")]
+    WithoutContent,
+}
 
 /// The original of a dead letter, for the topic that it was read from. Its key chooses the partition, as it did the first
-/// time; the timestamp and the original headers are kept, ours are taken off.
+/// time; the original headers are kept, ours are taken off. It is written with the time of its replay, since retention could
+/// remove it at once if it had its own; its own is kept in the header [`REPLAYED_TIMESTAMP`].
 ///
 /// # Errors
-/// [`NoDeadLetter`].
-pub fn replay(dead_letter: &Record) -> Result<OutgoingRecord, NoDeadLetter> {
+/// [`NoOriginal`].
+pub fn replay(dead_letter: &Record) -> Result<OutgoingRecord, NoOriginal> {
     let headers = dead_letter.headers.as_slice();
-    let ours = headers.iter().rposition(|header| header.name == ORIGIN_TOPIC).ok_or(NoDeadLetter)?;
-    let topic = headers[ours].value.as_deref().and_then(|topic| str::from_utf8(topic).ok()).ok_or(NoDeadLetter)?;
-    let timestamp = headers[ours..].iter().find(|header| header.name == ORIGIN_TIMESTAMP);
-    let timestamp = timestamp.and_then(|header| header.value.as_deref()).and_then(|value| str::from_utf8(value).ok());
+    let ours = headers.iter().rposition(|header| header.name == ORIGIN_TOPIC).ok_or(NoOriginal::NoDeadLetter)?;
+    let (original, ours) = headers.split_at(ours);
+    let value_of = |name: &str| ours.iter().find(|header| header.name == name).and_then(|header| header.value.clone());
+    let topic = value_of(ORIGIN_TOPIC).ok_or(NoOriginal::NoDeadLetter)?;
+    let topic = str::from_utf8(&topic).map_err(|_| NoOriginal::NoDeadLetter)?;
+    if ours.iter().any(|header| header.name == CONTENT) {
+        return Err(NoOriginal::WithoutContent);
+    }
+    let mut headers = original.to_vec();
+    // What was replayed before keeps its first time.
+    if let Some(timestamp) = value_of(ORIGIN_TIMESTAMP)
+        && !original.iter().any(|header| header.name == REPLAYED_TIMESTAMP)
+    {
+        headers.push(Header { name: Bytes::from_static(REPLAYED_TIMESTAMP.as_bytes()), value: Some(timestamp) });
+    }
     Ok(OutgoingRecord {
         topic: topic.into(),
         partition: None,
         key: dead_letter.key.clone(),
         value: dead_letter.value.clone(),
-        timestamp_ms: timestamp.and_then(|timestamp| timestamp.parse().ok()),
-        headers: Headers::new(headers[..ours].to_vec()),
+        timestamp_ms: None,
+        headers: Headers::new(headers),
     })
 }
 
@@ -201,8 +249,29 @@ mod tests {
         assert_eq!([text(GROUP), text(ATTEMPTS), text(ERROR_KIND), text(ERROR)], ["billing", "4", "failed", "no"]);
         assert_eq!([text(FIRST_FAILURE), text(LAST_FAILURE), text("traceparent")], ["5", "9", "00-abc"]);
         let replayed = replay(&letter).unwrap();
-        let expected = (original.topic, original.key, original.value, original.timestamp_ms, original.headers);
+        let headers = original.headers.clone().with(REPLAYED_TIMESTAMP, "1700000000000");
+        let expected = (original.topic, original.key, original.value, None, headers);
         assert_eq!((replayed.topic, replayed.key, replayed.value, replayed.timestamp_ms, replayed.headers), expected);
+    }
+
+    #[test]
+    fn what_is_replayed_twice_keeps_its_first_time() {
+        let mut again = read_back(replay(&read_back(dead_letter(&record(), "a", &failure("x".into())))).unwrap());
+        again.timestamp_ms = Some(1_800_000_000_000);
+        let twice = replay(&read_back(dead_letter(&again, "a", &failure("x".into())))).unwrap();
+        assert_eq!(twice.headers, record().headers.with(REPLAYED_TIMESTAMP, "1700000000000"));
+    }
+
+    #[test]
+    fn without_its_content_a_dead_letter_still_says_where_it_came_from_and_is_never_replayed() {
+        let original = Record { value: Some("12345".into()), ..record() };
+        let stub = read_back(without_content(dead_letter(&original, "billing", &failure("no".into()))));
+        let text = |name: &str| stub.headers.text(name).unwrap().map(str::to_owned);
+        assert_eq!((&stub.key, &stub.value, text("traceparent")), (&original.key, &None, None));
+        assert_eq!((text(ORIGIN_OFFSET).as_deref(), text(VALUE_BYTES).as_deref()), (Some("77"), Some("5")));
+        assert_eq!(replay(&stub), Err(NoOriginal::WithoutContent));
+        let tombstone = read_back(without_content(dead_letter(&record(), "billing", &failure("no".into()))));
+        assert!(tombstone.headers.get(VALUE_BYTES).is_none() && tombstone.headers.get(CONTENT).is_some());
     }
 
     #[test]
@@ -211,8 +280,8 @@ mod tests {
         let twice = read_back(dead_letter(&once, "b", &failure("y".into())));
         assert_eq!(&*twice.topic, "orders.dlq.dlq");
         let back = replay(&twice).unwrap();
-        assert_eq!((&*back.topic, &back.headers), ("orders.dlq", &once.headers));
-        assert_eq!(replay(&record()), Err(NoDeadLetter));
+        assert_eq!((&*back.topic, back.headers), ("orders.dlq", once.headers.with(REPLAYED_TIMESTAMP, "1")));
+        assert_eq!(replay(&record()), Err(NoOriginal::NoDeadLetter));
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! - [`delivery`]: what a handler gets, and how it answers; [`handler`]: mailboxes, entities, async functions
 //! - [`partition_core`]: every decision about a partition, pure; made of [`ledger`], [`lanes`], [`retry`], [`gap_map`]
 //! - `partition`: its actor; `pump`: the thread that owns a source; [`credits`]: how much it takes
+//! - [`stored_offsets`]: progress in a store of your own instead of the log
 //! - [`dead_letter`]: what is written, and how it comes back; [`codec`]: values and messages
 //! - [`health`]: what there is to see, and whether it is well
 
@@ -32,6 +33,7 @@ mod partition;
 pub mod partition_core;
 mod pump;
 pub mod retry;
+pub mod stored_offsets;
 pub mod subscription;
 
 pub use bridge::{Bridge, BridgeBuilder, BuildError};
@@ -42,4 +44,5 @@ pub use handler::Handler;
 pub use partition_core::OnDeadKey;
 pub use pump::RECORDS_PER_MESSAGE_MAX;
 pub use retry::{Exhausted, ExponentialBackoff, RetryPolicy};
+pub use stored_offsets::StoredOffsets;
 pub use subscription::{CommitEvery, Limits, OpenSource, Subscription, Topics};

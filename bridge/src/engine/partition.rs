@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     clock::Clock,
-    dead_letter::dead_letter,
+    dead_letter::{dead_letter, without_content},
     delivery::{BatchReturns, Delivery, Returned, Returns},
     handler::Handler,
     partition_core::{CoreCounters, CoreSettings, DeadLetterOrder, DeliveryOrder, Front, Orders, PartitionCore},
@@ -327,7 +327,11 @@ fn send_dead_letter(returns: &Arc<Returns>, sink: &dyn LogSink, group: &str, ord
     let acknowledged = Arc::clone(returns);
     let acknowledge =
         Box::new(move |written: Result<_, _>| acknowledged.give(Returned::DeadLetter(ticket, written.map(|_| ()))));
-    if let Err(not_taken) = sink.send(dead_letter(record, group, &order.failure), acknowledge) {
+    let mut letter = dead_letter(record, group, &order.failure);
+    if order.is_without_content {
+        letter = without_content(letter);
+    }
+    if let Err(not_taken) = sink.send(letter, acknowledge) {
         returns.give(Returned::DeadLetter(ticket, Err(not_taken.error)));
     }
 }

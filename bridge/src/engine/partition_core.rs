@@ -37,6 +37,9 @@ use crate::{
 /// Keys in quarantine in one partition. Beyond it, records that should become dead letters wait instead.
 pub const QUARANTINED_KEYS_MAX: usize = 10_000;
 
+/// After this many refusals a dead letter is written without its content: a log that refuses the same bytes thrice refuses the bytes.
+pub const DEAD_LETTER_REFUSALS_MAX: u32 = 3;
+
 /// What becomes of the later records of a key of which one record is a dead letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDeadKey {
@@ -44,7 +47,8 @@ pub enum OnDeadKey {
     #[default]
     Continue,
     /// They follow it to the dead letters, so that a replay of all of them keeps their order. It ends when the key is
-    /// [released](PartitionCore::release_key), or when this owner gives the partition up: it is not kept elsewhere.
+    /// [released](PartitionCore::release_key), or when this owner gives the partition up: it is not kept elsewhere. So after a
+    /// restart or a rebalance the key's later records are delivered, while its earlier ones still lie among the dead letters.
     Quarantine,
 }
 
@@ -96,6 +100,8 @@ pub struct DeadLetterOrder {
     pub index: u32,
     /// Why.
     pub failure: Failure,
+    /// The log has refused it with its content [too often](DEAD_LETTER_REFUSALS_MAX).
+    pub is_without_content: bool,
 }
 
 /// What has happened; the numbers only grow.
@@ -190,6 +196,8 @@ struct Trouble {
     not_now: u32,
     /// True once it is to become a dead letter.
     is_given_up: bool,
+    /// How often its dead letter was refused.
+    refusals: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -337,6 +345,7 @@ impl PartitionCore {
                 self.dead_letter_error = Some(error.to_string());
                 let again = self.troubles.get_mut(&ticket.sequence).map_or(1, |trouble| {
                     trouble.not_now += 1;
+                    trouble.refusals += u32::from(matches!(error, SinkError::Refused(_)));
                     trouble.not_now
                 });
                 let pause = self.pause(ticket.sequence, again);
@@ -524,7 +533,9 @@ impl PartitionCore {
             return;
         }
         let ticket = Ticket { sequence, lane };
-        orders.dead_letters.push(DeadLetterOrder { ticket, records, index, failure: trouble.failure.clone() });
+        let is_without_content = trouble.refusals >= DEAD_LETTER_REFUSALS_MAX;
+        let failure = trouble.failure.clone();
+        orders.dead_letters.push(DeadLetterOrder { ticket, records, index, failure, is_without_content });
         self.lanes.hold(lane, Hold::DeadLetter);
         self.dead_lettering += 1;
     }
@@ -686,6 +697,7 @@ impl PartitionCore {
             failure: Failure { attempts: 0, kind, error: String::new(), first_ms: now_ms, last_ms: now_ms },
             not_now: 0,
             is_given_up: false,
+            refusals: 0,
         });
         let failure = &mut trouble.failure;
         failure.attempts = failure.attempts.saturating_add(spent);
@@ -823,6 +835,26 @@ mod tests {
         core.dead_letter_written(again[0].ticket, Ok(()), 10);
         assert_eq!((core.frontier(), core.counters().stale), (Some(1), 1));
         assert_eq!(deliveries(&mut core, 10).len(), 1, "the next of its key");
+    }
+
+    #[test]
+    fn a_dead_letter_that_is_refused_too_often_is_written_without_its_content_and_one_that_fails_is_not() {
+        let mut core = PartitionCore::new(SETTINGS, None);
+        core.receive(vec![record(0, "a")], 0);
+        let ticket = deliveries(&mut core, 0)[0].ticket;
+        core.settle(ticket, Outcome::dead_letter("no"), 0);
+        let refused = || SinkError::Refused("too large".to_owned());
+        let unavailable = || SinkError::Unavailable("no leader".to_owned());
+        let answers = [unavailable(), refused(), unavailable(), refused(), unavailable(), refused(), refused()];
+        let mut forms = Vec::new();
+        for (turn, answer) in (0..).zip(answers) {
+            let mut orders = Orders::default();
+            core.turn(turn * 1_000, &mut orders);
+            forms.extend(orders.dead_letters.iter().map(|order| order.is_without_content));
+            core.dead_letter_written(ticket, Err(answer), turn * 1_000);
+        }
+        assert_eq!(forms, [false, false, false, false, false, false, true]);
+        assert_eq!(core.front().unwrap().state, "waiting for its dead letter to be writable");
     }
 
     #[test]

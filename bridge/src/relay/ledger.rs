@@ -20,17 +20,15 @@ use foldhash::fast::RandomState;
 use runtime::supervision::Backoff;
 
 use crate::{
-    engine::dead_letter::{self, REASON_BYTES_MAX, dead_letter_topic},
+    engine::dead_letter::{self, REASON_BYTES_MAX, dead_letter_topic, without_content},
     ports::{OutboxEntry, SinkError, Written},
-    record::{Header, Headers, OutgoingRecord},
+    record::OutgoingRecord,
 };
 
 /// Where a dead letter that the relay wrote has its entry: a position in the outbox.
 pub const OUTBOX_POSITION: &str = "dlq-outbox-position";
 /// The [`dead_letter::ERROR_KIND`] of a record that the log refused.
 pub const REFUSED: &str = "refused";
-/// Says that value and headers were left out, because the dead letter was refused too.
-pub const CONTENT: &str = "dlq-content";
 
 /// The relay's bounds.
 #[derive(Clone, Copy, Debug)]
@@ -476,14 +474,6 @@ fn letter_of(record: OutgoingRecord, position: u64, reason: &str) -> OutgoingRec
     OutgoingRecord { topic: dead_letter_topic(&record.topic), partition: None, headers, ..record }
 }
 
-/// A dead letter of which only the place is left.
-fn without_content(record: OutgoingRecord) -> OutgoingRecord {
-    let headers = record.headers.as_slice();
-    let ours = headers.iter().rposition(|header: &Header| header.name == dead_letter::ORIGIN_TOPIC).unwrap_or(0);
-    let headers = Headers::new(headers[ours..].to_vec()).with(CONTENT, "left out: it was refused here too");
-    OutgoingRecord { value: None, headers, ..record }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -491,6 +481,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::Headers;
 
     const WRITTEN: Result<Written, SinkError> = Ok(Written { partition: 0, offset: 0 });
 

@@ -234,6 +234,21 @@ impl OwnBrokers {
         (0..self.count).map(|index| format!("127.0.0.1:{}", self.port + index)).collect::<Vec<_>>().join(",")
     }
 
+    /// Starts one that listens with TLS and passwords too; the file with the certificate that vouches for it.
+    pub async fn start_with_tls(&self) -> String {
+        let (port, count) = (self.port, self.count);
+        let script = move || {
+            let directory = std::env::var("KAFKA_DIR").unwrap_or_else(|_| {
+                std::env::temp_dir().join("microcommerce-kafka").into_os_string().into_string().unwrap()
+            });
+            let output =
+                script(port, count, "start").env("KAFKA_DIR", &directory).env("KAFKA_TLS", "1").output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            format!("{directory}/{port}/tls/ca.pem")
+        };
+        tokio::task::spawn_blocking(script).await.unwrap()
+    }
+
     pub async fn run(&self, command: &str) -> Duration {
         let (port, count, command, began) = (self.port, self.count, command.to_owned(), Instant::now());
         let output = tokio::task::spawn_blocking(move || run_script(port, count, &command)).await.unwrap();
@@ -243,6 +258,10 @@ impl OwnBrokers {
 }
 
 fn run_script(port: u16, count: u16, command: &str) -> Output {
+    script(port, count, command).output().unwrap()
+}
+
+fn script(port: u16, count: u16, command: &str) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/kafka.sh");
     let version = std::env::var("KAFKA_VERSION").unwrap_or_else(|_| "3.7.0".to_owned());
     let mut bash = Command::new("bash");
@@ -250,7 +269,7 @@ fn run_script(port: u16, count: u16, command: &str) -> Output {
     if command == "start" {
         bash.args([version, count.to_string()]);
     }
-    bash.output().unwrap()
+    bash
 }
 
 impl Drop for OwnBrokers {

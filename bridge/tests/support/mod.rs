@@ -14,6 +14,7 @@ use microcommerce_bridge::health::{
     HealthBoard, HealthReader, HealthTransport, InProcessHealth, KafkaHealth, KafkaHealthConfig, PingerArgs,
     PingerMessage, ResponderArgs, ResponderMessage, ServiceCondition, start_pinger, start_responder,
 };
+use microcommerce_bridge::kafka::KafkaClientSettings;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 /// Longest wait for something that normally takes milliseconds; over Kafka, for a group to form on a busy machine.
@@ -34,10 +35,14 @@ pub fn kafka_broker(test: &str) -> Option<String> {
 }
 
 pub fn kafka_at(broker: &str) -> Arc<dyn HealthTransport> {
+    kafka_with_prefix(broker, "")
+}
+
+/// With topics of a test's own, so that it knows of every record there.
+pub fn kafka_with_prefix(broker: &str, prefix: &str) -> Arc<dyn HealthTransport> {
     KafkaHealth::start(KafkaHealthConfig {
-        broker: broker.to_owned(),
-        client_id: "bridge-test".to_owned(),
-        topic_prefix: String::new(),
+        client: KafkaClientSettings::plain(broker, "bridge-test"),
+        topic_prefix: prefix.to_owned(),
     })
     .unwrap()
 }

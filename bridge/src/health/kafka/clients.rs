@@ -36,28 +36,39 @@ const NO_GROUP: &str = "health-reader-without-group";
 /// Makes the clients of one process.
 #[derive(Clone)]
 pub(super) struct Clients {
-    config: Arc<KafkaHealthConfig>,
+    /// What all of them have in common.
+    common: Arc<ClientConfig>,
+    brokers: Arc<str>,
+    topic_prefix: Arc<str>,
 }
 
 impl Clients {
-    pub(super) fn new(config: KafkaHealthConfig) -> Self {
-        Self { config: Arc::new(config) }
+    pub(super) fn new(config: &KafkaHealthConfig) -> Result<Self, TransportError> {
+        let mut common = config.client.client_config().map_err(|error| TransportError::Settings(error.to_string()))?;
+        common
+            .set("socket.timeout.ms", REQUEST_MS_MAX.to_string())
+            .set("reconnect.backoff.max.ms", RECONNECT_MS_MAX.to_string())
+            .set("topic.metadata.refresh.interval.ms", METADATA_INTERVAL_MS.to_string())
+            // the default waits 30 s for a topic that may be on its way; ours are there before anyone asks
+            .set("topic.metadata.propagation.max.ms", METADATA_INTERVAL_MS.to_string());
+        let (brokers, topic_prefix) = (config.client.brokers.as_str().into(), config.topic_prefix.as_str().into());
+        Ok(Self { common: Arc::new(common), brokers, topic_prefix })
     }
 
     /// A topic's name on this cluster.
     pub(super) fn topic(&self, name: &str) -> String {
-        format!("{}{name}", self.config.topic_prefix)
+        format!("{}{name}", self.topic_prefix)
     }
 
     pub(super) fn broker(&self) -> &str {
-        &self.config.broker
+        &self.brokers
     }
 
     pub(super) fn producer(
         &self,
         context: HeartbeatContext,
     ) -> Result<ThreadedProducer<HeartbeatContext>, TransportError> {
-        let mut settings = self.common();
+        let mut settings = (*self.common).clone();
         settings
             .set("acks", "all")
             .set("message.send.max.retries", "0")
@@ -72,12 +83,12 @@ impl Clients {
     }
 
     pub(super) fn admin(&self) -> Result<AdminClient<QuietContext>, KafkaError> {
-        AdminClient::from_config_and_context(&self.common(), QuietContext)
+        AdminClient::from_config_and_context(&self.common, QuietContext)
     }
 
     /// A consumer outside every group, for partitions that it is given by hand.
     pub(super) fn consumer(&self) -> Result<BaseConsumer<QuietContext>, KafkaError> {
-        let mut settings = self.common();
+        let mut settings = (*self.common).clone();
         settings
             .set("group.id", NO_GROUP)
             .set("enable.auto.commit", "false")
@@ -86,22 +97,6 @@ impl Clients {
             .set("auto.offset.reset", "latest")
             .set("fetch.error.backoff.ms", "100");
         BaseConsumer::from_config_and_context(&settings, QuietContext)
-    }
-
-    fn common(&self) -> ClientConfig {
-        let mut settings = ClientConfig::new();
-        settings
-            .set("bootstrap.servers", &self.config.broker)
-            .set("client.id", &self.config.client_id)
-            .set("socket.nagle.disable", "true")
-            .set("socket.keepalive.enable", "true")
-            .set("socket.timeout.ms", REQUEST_MS_MAX.to_string())
-            .set("reconnect.backoff.ms", "50")
-            .set("reconnect.backoff.max.ms", RECONNECT_MS_MAX.to_string())
-            .set("topic.metadata.refresh.interval.ms", METADATA_INTERVAL_MS.to_string())
-            // the default waits 30 s for a topic that may be on its way; ours are there before anyone asks
-            .set("topic.metadata.propagation.max.ms", METADATA_INTERVAL_MS.to_string());
-        settings
     }
 }
 

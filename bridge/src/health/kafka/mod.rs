@@ -50,6 +50,7 @@ use self::reading::TopicReading;
 use self::topics::TopicKeeper;
 use super::transport::{BusUnreachable, GatewayEnd, HealthTransport, Listener, ServiceEnd, TransportError};
 use super::wire::{PING_TOPIC, PING_VALUE, PONG_TOPIC, Pong};
+use crate::kafka::KafkaClientSettings;
 
 pub use self::clients::{RECONNECT_MS_MAX, RECORD_MS_MAX};
 pub use self::link::SILENCE_MS_MAX;
@@ -57,10 +58,8 @@ pub use self::link::SILENCE_MS_MAX;
 /// Where Kafka is, and who we say we are.
 #[derive(Clone, Debug)]
 pub struct KafkaHealthConfig {
-    /// `host:port`, or several with commas.
-    pub broker: String,
-    /// The `client.id` that the broker's logs and quotas show.
-    pub client_id: String,
+    /// The brokers, our `client.id`, and how the connection is protected: the same as every other client's.
+    pub client: KafkaClientSettings,
     /// Before the names of both topics, for several shops on one cluster; empty for the original's names.
     pub topic_prefix: String,
 }
@@ -88,12 +87,12 @@ impl KafkaHealth {
     /// Begins to connect and to see to the topics, in the background; returns at once, whether the broker is there or not.
     ///
     /// # Errors
-    /// [`TransportError`] when the settings make no sense or there is no thread.
+    /// [`TransportError`] when the settings make no sense, ask for encryption that this build has not, or there is no thread.
     pub fn start(config: KafkaHealthConfig) -> Result<Arc<Self>, TransportError> {
-        if config.broker.trim().is_empty() {
+        if config.client.brokers.trim().is_empty() {
             return Err(TransportError::Settings("the broker's address is empty".to_owned()));
         }
-        let clients = Clients::new(config);
+        let clients = Clients::new(&config)?;
         let topics = Arc::new(TopicKeeper::start(clients.clone())?);
         let evidence = Arc::new(Mutex::new(LinkEvidence::default()));
         let producer = clients.producer(HeartbeatContext::new(Arc::clone(&evidence), topics.wish()))?;
