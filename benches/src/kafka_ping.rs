@@ -67,7 +67,7 @@ impl Actor for Tree {
 pub fn pings(broker: &str, prefix: &str, count: usize) -> Histogram<u64> {
     let transport = |client_id: &str| {
         let (client_id, topic_prefix) = (client_id.to_owned(), prefix.to_owned());
-        KafkaHealth::start(KafkaHealthConfig { broker: broker.to_owned(), client_id, topic_prefix })
+        KafkaHealth::start(KafkaHealthConfig { client: KafkaClientSettings::plain(broker, client_id), topic_prefix })
             .expect("the transport starts")
     };
     Runtime::new().expect("tokio starts").block_on(async {
