@@ -6,11 +6,18 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
 
 use microcommerce_bridge::{
     kafka::{KafkaSink, KafkaSinkConfig},
-    ports::{Commit, SinkError},
+    ports::{Commit, LogSink, SinkError, SourceEvent},
     record::TopicPartition,
 };
 use rdkafka::{
@@ -98,6 +105,26 @@ async fn a_refusal_by_the_broker_is_told_apart_from_a_failure_and_the_next_recor
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushed_means_that_every_acknowledgement_has_returned() {
+    let (_mock, brokers) = mock(1);
+    let sink = sink(&brokers);
+    let ((begins, begun), (lets_go, let_go)) = (mpsc::channel(), mpsc::channel::<()>());
+    let has_returned = Arc::new(AtomicBool::new(false));
+    let returning = Arc::clone(&has_returned);
+    let acknowledge = Box::new(move |_: Result<_, _>| {
+        begins.send(()).unwrap();
+        drop(let_go.recv_timeout(Duration::from_secs(20)));
+        returning.store(true, Ordering::SeqCst);
+    });
+    assert!(sink.send(outgoing("t", Some("k"), Some("v")), acknowledge).is_ok());
+    begun.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(!sink.flush(Duration::from_millis(50)).await);
+    lets_go.send(()).unwrap();
+    assert!(sink.flush(Duration::from_secs(20)).await);
+    assert!(has_returned.load(Ordering::SeqCst));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_producer_that_failed_for_good_is_followed_by_a_new_one() {
     let (mock, brokers) = mock(1);
     mock.request_errors(Request::InitProducerId, &[Answer::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED]);
@@ -112,6 +139,45 @@ async fn a_producer_that_failed_for_good_is_followed_by_a_new_one() {
     }
     let written = write_all(&sink, numbered(100)).await;
     assert!(written.iter().all(Result::is_ok), "{written:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_whose_sequence_is_broken_is_followed_by_a_new_one_and_what_was_acknowledged_is_there() {
+    let (mock, brokers) = mock(1);
+    let sink = sink(&brokers);
+    assert!(write_all(&sink, numbered(10)).await.iter().all(Result::is_ok));
+    mock.request_errors(Request::Produce, &[Answer::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
+    let failed = write_all(&sink, numbered(1)).await;
+    // Either way: it may have been written, and sending it again may help.
+    assert!(matches!(failed[0], Err(SinkError::Fatal(_) | SinkError::Unavailable(_))), "{failed:?}");
+    let began = std::time::Instant::now();
+    while write_all(&sink, [outgoing("t", Some("k"), Some("new"))]).await[0].is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+    let (mut source, mut notebook) = (source(&brokers, "g", "t"), Notebook::default());
+    let is_there = |notebook: &Notebook| values(notebook).contains(&"new".to_owned());
+    poll_until("the new one's record is read", &mut source, &mut notebook, is_there);
+    assert_eq!(values(&notebook)[..10], numbers(10));
+    source.close(&mut notebook);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_may_not_be_read_is_told_and_read_once_it_may() {
+    let (mock, brokers) = mock(1);
+    let sink = sink(&brokers);
+    write_all(&sink, numbered(10)).await;
+    mock.request_errors(Request::Fetch, &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    let (mut source, mut notebook) = (source(&brokers, "g", "t"), Notebook::default());
+    let told = |notebook: &Notebook| {
+        notebook
+            .events
+            .iter()
+            .any(|event| matches!(event, SourceEvent::PartitionFailed(_, reason) if reason.contains("authorization")))
+    };
+    poll_until("it is told", &mut source, &mut notebook, told);
+    poll_until("all are read", &mut source, &mut notebook, |notebook| notebook.records.len() == 10);
+    assert_eq!(values(&notebook), numbers(10));
+    source.close(&mut notebook);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -120,6 +120,8 @@ struct Life {
 struct Taken {
     records: AtomicUsize,
     bytes: AtomicUsize,
+    /// Records whose acknowledgement has not returned: their room is free a moment earlier.
+    unsettled: AtomicUsize,
     /// Somebody was sent away: the next to find half of the room free calls those who wait.
     is_full: AtomicBool,
     room: Notify,
@@ -213,18 +215,22 @@ impl Taken {
     }
 
     fn add(&self, bytes: usize) {
+        self.unsettled.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
         self.records.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn remove(&self, bytes: usize, records_max: usize, bytes_max: usize) {
+    fn free(&self, bytes: usize, records_max: usize, bytes_max: usize) {
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        let were = self.records.fetch_sub(1, Ordering::AcqRel);
+        self.records.fetch_sub(1, Ordering::AcqRel);
         if self.is_full.load(Ordering::Acquire) && self.is_half_free(records_max, bytes_max) {
             self.is_full.store(false, Ordering::Release);
             self.room.notify_waiters();
         }
-        if were == 1 {
+    }
+
+    fn settle(&self) {
+        if self.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.settled.notify_waiters();
         }
     }
@@ -257,7 +263,8 @@ impl LogSink for KafkaSink {
         native.headers = native::to_native(&record.headers);
         let Err((error, native)) = life.producer.send(native) else { return Ok(()) };
         let on_its_way = native.delivery_opaque;
-        taken.remove(bytes, config.records_max, config.bytes_max);
+        taken.free(bytes, config.records_max, config.bytes_max);
+        taken.settle();
         let error = sink_error(&error);
         if matches!(error, SinkError::Fatal(_)) {
             self.shared.renew();
@@ -289,7 +296,7 @@ impl LogSink for KafkaSink {
             loop {
                 let mut called = std::pin::pin!(taken.settled.notified());
                 called.as_mut().enable();
-                if taken.records.load(Ordering::Acquire) == 0 {
+                if taken.unsettled.load(Ordering::Acquire) == 0 {
                     return;
                 }
                 called.await;
@@ -343,8 +350,10 @@ impl ProducerContext for SinkContext {
             Err((error, _)) => Err(sink_error(error)),
         };
         // Counted before it is told, so that who is told and sends again finds the room.
-        self.taken.remove(bytes, self.records_max, self.bytes_max);
+        self.taken.free(bytes, self.records_max, self.bytes_max);
         acknowledge(result);
+        // Told before it is settled, so that who waits for all of it has heard all of it.
+        self.taken.settle();
     }
 }
 
