@@ -113,7 +113,7 @@ async fn flushed_means_that_every_acknowledgement_has_returned() {
     let returning = Arc::clone(&has_returned);
     let acknowledge = Box::new(move |_: Result<_, _>| {
         begins.send(()).unwrap();
-        drop(let_go.recv_timeout(Duration::from_secs(20)));
+        let _ = let_go.recv_timeout(Duration::from_secs(20));
         returning.store(true, Ordering::SeqCst);
     });
     assert!(sink.send(outgoing("t", Some("k"), Some("v")), acknowledge).is_ok());
@@ -196,14 +196,21 @@ async fn a_commit_that_fails_is_told_and_the_next_one_counts() {
     source.commit(vec![commit(5)]);
     poll_until("the next is told", &mut source, &mut notebook, |notebook| notebook.committed.len() == 2);
     assert_eq!(notebook.committed[1], (commit(5), Ok(())));
-    // A coordinator that has moved is looked for, and asked again by the client itself.
+    // A coordinator that has moved is looked for; the member may have to join anew meanwhile, and commits once it has.
     mock.request_errors(Request::OffsetCommit, &[Answer::RD_KAFKA_RESP_ERR_NOT_COORDINATOR]);
     source.commit(vec![commit(7)]);
     poll_until("told in the end", &mut source, &mut notebook, |notebook| notebook.committed.len() == 3);
+<<<<<<< HEAD
     // Until it is found, which takes the client longer on a busy machine, a commit may fail again.
     let began = std::time::Instant::now();
     while notebook.committed.last().unwrap() != &(commit(7), Ok(())) {
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", notebook.committed);
+=======
+    let began = std::time::Instant::now();
+    while notebook.committed.last().unwrap() != &(commit(7), Ok(())) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", notebook.committed);
+        poll_until("it is ours", &mut source, &mut notebook, |notebook| !notebook.owned.is_empty());
+>>>>>>> w-eng
         let told = notebook.committed.len() + 1;
         source.commit(vec![commit(7)]);
         poll_until("told again", &mut source, &mut notebook, |notebook| notebook.committed.len() == told);
