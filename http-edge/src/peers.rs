@@ -1,7 +1,7 @@
 //! The services that run as other processes, reached over HTTP on their own ports.
 //!
-//! The gateway passes requests on as they came ([`Peers::forward`]); a service asks another a question of the house
-//! ([`Peers::ask`]). Both carry the house's key, without which a service's port answers nothing but how it is. Whoever does
+//! The gateway passes requests on as they came (`Peers::forward`); a service asks another a question of the house
+//! (`Peers::ask`). Both carry the house's key, without which a service's port answers nothing but how it is. Whoever does
 //! not answer is 503 here, and nothing was changed or the same key repeats it safely. It owns the connections and nothing
 //! that must survive.
 
