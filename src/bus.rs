@@ -26,7 +26,7 @@ use bridge::{
         codec::Codec,
         handler::{self, Concurrent},
     },
-    record::OutgoingRecord,
+    record::{Headers, OutgoingRecord},
     relay::CloudEvent,
 };
 use bytes::Bytes;
@@ -112,18 +112,31 @@ fn messages_of(source: Service, recorded: &Recorded) -> Result<Vec<Envelope>, Jo
     }
 }
 
-/// A message as a record: the envelope's fields as CloudEvents headers, the whole of it as JSON.
+/// A message as a record: keyed by what it is about, the whole of it as JSON.
 fn record_of(envelope: &Envelope, topic: Arc<str>) -> Result<OutgoingRecord, JournalError> {
+    let body = Json.encode(envelope);
+    Ok(OutgoingRecord {
+        topic,
+        partition: None,
+        key: Some(envelope.subject.clone().into()),
+        value: Some(body.map_err(|error| JournalError::Corrupt(format!("{}: {error}", envelope.id)))?),
+        timestamp_ms: Some(envelope.time.as_millis()),
+        headers: Headers::default(),
+    })
+}
+
+/// The same with the envelope's fields as CloudEvents headers, for programs that are not ours.
+fn cloud_event_of(envelope: &Envelope, topic: Arc<str>) -> Result<OutgoingRecord, JournalError> {
     #[derive(Deserialize)]
     struct Typed<'a> {
         #[serde(rename = "type")]
         name: &'a str,
         time: &'a str,
     }
-    let corrupt = |error: &dyn std::fmt::Display| JournalError::Corrupt(format!("{}: {error}", envelope.id));
-    let body = Json.encode(envelope).map_err(|error| corrupt(&error))?;
+    let record = record_of(envelope, topic)?;
     // What the JSON says is what the headers say.
-    let Typed { name, time } = serde_json::from_slice(&body).map_err(|error| corrupt(&error))?;
+    let typed = serde_json::from_slice(record.value.as_deref().unwrap_or_default());
+    let Typed { name, time } = typed.map_err(|error| JournalError::Corrupt(format!("{}: {error}", envelope.id)))?;
     let event = CloudEvent {
         id: envelope.id.as_str(),
         event_type: name,
@@ -132,10 +145,7 @@ fn record_of(envelope: &Envelope, topic: Arc<str>) -> Result<OutgoingRecord, Jou
         time,
         traceparent: None,
     };
-    let headers = event.headers();
-    let key = Some(envelope.subject.clone().into());
-    let timestamp_ms = Some(envelope.time.as_millis());
-    Ok(OutgoingRecord { topic, partition: None, key, value: Some(body), timestamp_ms, headers })
+    Ok(OutgoingRecord { headers: event.headers(), ..record })
 }
 
 fn subscription(

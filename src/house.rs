@@ -101,17 +101,17 @@ impl House {
 
     /// The place of a service's journal.
     pub fn journal(&self, service: Service) -> &Current<Arc<dyn Journal>> {
-        &self.journals[place(service)]
+        &self.journals[service.index()]
     }
 
     /// The place of what a service hears.
     pub fn bridge(&self, service: Service) -> &Current<Bridge> {
-        &self.bridges[place(service)]
+        &self.bridges[service.index()]
     }
 
     /// The place of what a service has set aside on the embedded bus.
     pub fn set_aside(&self, service: Service) -> &Current<SetAside> {
-        &self.set_aside[place(service)]
+        &self.set_aside[service.index()]
     }
 
     /// True while a service stands.
@@ -152,14 +152,5 @@ impl House {
             started_at: Instant::now(),
             requests: Default::default(),
         })
-    }
-}
-
-fn place(service: Service) -> usize {
-    match service {
-        Service::Payment => 0,
-        Service::Product => 1,
-        Service::User => 2,
-        Service::Order => 3,
     }
 }

@@ -36,10 +36,12 @@ use std::{
     sync::Arc,
 };
 
+use anyhow::anyhow;
 use clap::Parser;
 use config::{Arguments, Settings};
 use contracts::Service;
 use house::House;
+use http_edge::trust;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -90,7 +92,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let shop = house.shop(&root);
     if settings.role.services().contains(&Service::User) {
         people::ensure(&settings, &house).await?;
-        people::recall_revocations(&house).await?;
+        // Whose tokens had been refused is forgotten with the process.
+        trust::renew(&shop).await.map_err(|_| anyhow!("the user service does not say whose tokens count"))?;
     }
     if settings.is_demo && settings.role.services().contains(&Service::Product) {
         demo::stock(&house).await?;

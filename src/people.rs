@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use contracts::{Timestamp, claims::ACCESS_TOKEN_LIFETIME_SECONDS};
 use runtime::RequestContext;
 use user_service::{Account, Password, Registration, Role, UserError};
 
@@ -36,19 +35,6 @@ pub async fn ensure(settings: &Settings, house: &Arc<House>) -> anyhow::Result<(
     if settings.is_demo {
         let buyer = ensure_one(house, "test@example.com", "testPassword123", ("Test", "User"), vec![]).await;
         buyer.map_err(|reason| anyhow!("the demo's buyer: {reason}"))?;
-    }
-    Ok(())
-}
-
-/// Tells the verifier whose access tokens are not to be taken though they have not expired: it forgets that with the
-/// process.
-///
-/// # Errors
-/// When the user service does not answer.
-pub async fn recall_revocations(house: &House) -> anyhow::Result<()> {
-    let a_token_ago = Timestamp::now().as_seconds() - ACCESS_TOKEN_LIFETIME_SECONDS.cast_signed();
-    for session in house.users.get()?.sessions_revoked_since(Timestamp::from_seconds(a_token_ago)).await? {
-        house.verifier.revoke_session(&session);
     }
     Ok(())
 }

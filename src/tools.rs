@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
+use bridge::engine::{dead_letter::DEAD_LETTER_SUFFIX, dead_letter_topic};
 use bridge::kafka::{DeadLetters, KafkaClientSettings, KafkaSink, KafkaSinkConfig, Selection};
 use bytes::Bytes;
 use clap::Subcommand;
@@ -34,8 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_secs(1);
 /// The most dead letters that are shown or brought back at once.
 const LETTERS_MAX: usize = 1_000;
-/// The end of the name of every topic of dead letters.
-const SUFFIX: &str = ".dlq";
 
 /// What can be asked of a shop that runs.
 #[derive(Debug, Subcommand)]
@@ -235,7 +234,7 @@ fn table(readings: &[Reading]) -> String {
 impl Dlq {
     fn topic(&self) -> &str {
         let (Self::List { topic } | Self::Show { topic, .. } | Self::Replay { topic, .. }) = self;
-        topic.strip_suffix(SUFFIX).unwrap_or(topic)
+        topic.strip_suffix(DEAD_LETTER_SUFFIX).unwrap_or(topic)
     }
 }
 
@@ -282,7 +281,7 @@ async fn kafka_letters(letters: &DeadLetters, topic: &str, which: &Selection) ->
 
 async fn embedded(dlq: &Dlq, settings: &Settings) -> anyhow::Result<()> {
     let house = Embedded { settings, key: HouseKey::new(&secret(settings)?.key("house")) };
-    let topic = format!("{}{SUFFIX}", dlq.topic());
+    let topic = dead_letter_topic(dlq.topic()).to_string();
     let letters = house.letters(&topic).await?;
     let chosen = |which: &str| -> Vec<DeadLetter> {
         let is_chosen =

@@ -238,6 +238,40 @@ fn buy(buyer: &Buyer, product: &Product, key: &str, over: &AtomicBool) -> Answer
     order
 }
 
+/// Buyers who buy and pay one after the other while `happen` does something to the shop. How many orders that were.
+fn sell_while(buyers: &[Buyer], product: &Product, happen: impl FnOnce()) -> i64 {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let over = &over;
+        let sell = |buyer| {
+            scope.spawn(move || {
+                let mut placed = 0;
+                while !over.load(Ordering::Relaxed) {
+                    buy(buyer, product, &format!("order-{placed}"), over);
+                    placed += 1;
+                }
+                placed
+            })
+        };
+        let workers: Vec<_> = buyers.iter().map(sell).collect();
+        happen();
+        over.store(true, Ordering::Relaxed);
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    })
+}
+
+/// Waits until every set of books says that so many orders at 10.00 were paid.
+fn wait_until_books_agree(admin: &Client, placed: i64) {
+    let expected = placed * 1_000;
+    until(BACK_WITHIN, &format!("captured = paid = at the provider = {expected}"), || {
+        let stats = stats(admin);
+        [("payments", "captured_minor"), ("orders", "paid_minor"), ("provider", "captured_minor")]
+            .iter()
+            .all(|(of, field)| stats[of][field] == expected)
+            .then_some(())
+    });
+}
+
 fn stats(admin: &Client) -> Value {
     admin.get("/api/v1/admin/stats").send_patiently().expect(200).json()
 }
@@ -253,22 +287,8 @@ fn a_broker_lost_under_load_delays_and_loses_nothing() {
     let admin = shop.admin();
     let product = Product::create(&admin, "Cable", "10.00", 100_000);
     let buyers: Vec<Buyer> = (0..4).map(|number| shop.register(&format!("buyer{number}@example.com"))).collect();
-    let over = AtomicBool::new(false);
-    let placed: usize = thread::scope(|scope| {
-        let (over, product, client) = (&over, &product, shop.client());
-        let workers: Vec<_> = buyers
-            .iter()
-            .map(|buyer| {
-                scope.spawn(move || {
-                    let mut placed = 0;
-                    while !over.load(Ordering::Relaxed) {
-                        buy(buyer, product, &format!("order-{placed}"), over);
-                        placed += 1;
-                    }
-                    placed
-                })
-            })
-            .collect();
+    let client = shop.client();
+    let sold = sell_while(&buyers, &product, || {
         until(SOON, "some are sold", || {
             (stats(&admin)["orders"]["by_status"]["paid"].as_i64() >= Some(8)).then_some(())
         });
@@ -281,23 +301,13 @@ fn a_broker_lost_under_load_delays_and_loses_nothing() {
         thread::sleep(AWAY);
         broker.start();
         until(BACK_WITHIN, "the shop is ready again", || (client.get("/readyz").send().status == 200).then_some(()));
-        over.store(true, Ordering::Relaxed);
-        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
-    let expected = i64::try_from(placed).unwrap() * 1_000;
-    until(BACK_WITHIN, &format!("captured = paid = at the provider = {expected}"), || {
-        let stats = stats(&admin);
-        [("payments", "captured_minor"), ("orders", "paid_minor"), ("provider", "captured_minor")]
-            .iter()
-            .all(|(of, field)| stats[of][field] == expected)
-            .then_some(())
-    });
-    let sold = i64::try_from(placed).unwrap();
+    wait_until_books_agree(&admin, sold);
     until(BACK_WITHIN, "every unit is accounted for", || {
         let inventory = product.inventory(&admin);
         (inventory["committed"] == sold && inventory["reserved"] == 0).then_some(())
     });
-    println!("{placed} orders placed and paid around {AWAY:?} without a broker");
+    println!("{sold} orders placed and paid around {AWAY:?} without a broker");
 }
 
 #[test]
@@ -309,22 +319,7 @@ fn any_role_may_be_killed_and_started_again_and_nothing_is_lost() {
     let admin = shop.admin();
     let product = Product::create(&admin, "Cable", "10.00", 100_000);
     let buyers: Vec<Buyer> = (0..4).map(|number| shop.register(&format!("buyer{number}@example.com"))).collect();
-    let over = AtomicBool::new(false);
-    let placed: usize = thread::scope(|scope| {
-        let (over_ref, product) = (&over, &product);
-        let workers: Vec<_> = buyers
-            .iter()
-            .map(|buyer| {
-                scope.spawn(move || {
-                    let mut placed = 0;
-                    while !over_ref.load(Ordering::Relaxed) {
-                        buy(buyer, product, &format!("order-{placed}"), over_ref);
-                        placed += 1;
-                    }
-                    placed
-                })
-            })
-            .collect();
+    let sold = sell_while(&buyers, &product, || {
         for role in shop::Role::ALL {
             let paid_before = stats(&admin)["orders"]["by_status"]["paid"].as_i64().unwrap_or(0);
             shop.kill_9_role(role);
@@ -335,18 +330,9 @@ fn any_role_may_be_killed_and_started_again_and_nothing_is_lost() {
                 (answer.json()["orders"]["by_status"]["paid"].as_i64() > Some(paid_before)).then_some(())
             });
         }
-        over.store(true, Ordering::Relaxed);
-        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
-    let expected = i64::try_from(placed).unwrap() * 1_000;
-    until(BACK_WITHIN, &format!("captured = paid = at the provider = {expected}"), || {
-        let stats = stats(&admin);
-        [("payments", "captured_minor"), ("orders", "paid_minor"), ("provider", "captured_minor")]
-            .iter()
-            .all(|(of, field)| stats[of][field] == expected)
-            .then_some(())
-    });
-    println!("{placed} orders placed and paid while each role was killed");
+    wait_until_books_agree(&admin, sold);
+    println!("{sold} orders placed and paid while each role was killed");
     shop.close();
 }
 

@@ -6,26 +6,39 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use futures::FutureExt;
-use microcommerce_bridge::embedded::{
-    HandleError, Handler, Outbox, Subscription, SubscriptionArguments, SubscriptionCounters,
+use microcommerce_bridge::{
+    embedded::{
+        dead_letters::JournalDeadLetters,
+        source::{JournalSource, JournalSourceArguments, RecordOutbox},
+    },
+    engine::{
+        Bridge, CommitEvery, Handler, Json, OpenSource, Outcome, Subscription, Topics, dead_letter_topic,
+        handler::{self, Concurrent},
+        health::PartitionHealth,
+    },
+    ports::LogSource,
+    record::{Headers, OutgoingRecord, Record},
 };
 use ractor::{Actor, ActorRef};
 use runtime::{
     CommandId, CommandMeta, Current, Entities, EntitiesConfig, Entity, Gate, Journal, Roster,
     entity::EventPayload,
     journal::sqlite::{SqliteJournal, SqliteOptions},
-    supervision::{ChildSpec, Restart, Supervisor, SupervisorMessage, SupervisorSpec},
+    supervision::{ChildSpec, Supervisor, SupervisorMessage, SupervisorSpec},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const TOPIC: &str = "accounts";
+const LANES: usize = 256;
+/// Between two commits, so that a fall comes between any of them.
+const OFTEN: CommitEvery = CommitEvery { every: Duration::from_millis(20), records: 50 };
 
 struct Account;
 
@@ -81,53 +94,71 @@ impl Side {
     }
 }
 
-type Message = (String, u64, u64);
+/// What a message says: the event's number, and its position, which makes its id.
+type Message = (u64, u64);
 
-fn outbox() -> Outbox<Message> {
+fn outbox() -> RecordOutbox {
     Arc::new(|recorded| {
         let event: Moved = serde_json::from_str(&recorded.payload).unwrap();
-        let key = recorded.kind_and_id().1.to_owned();
-        Ok(vec![(key.clone(), (key, event.number, recorded.position))])
+        Ok(vec![OutgoingRecord {
+            topic: TOPIC.into(),
+            partition: None,
+            key: Some(recorded.kind_and_id().1.to_owned().into()),
+            value: Some(serde_json::to_vec(&(event.number, recorded.position)).unwrap().into()),
+            timestamp_ms: None,
+            headers: Headers::default(),
+        }])
     })
+}
+
+fn key_of(record: &Record) -> String {
+    String::from_utf8(record.key.as_deref().unwrap().to_vec()).unwrap()
 }
 
 /// Mirrors every message into the subscriber's account of the same key. Its id makes a repeat harmless.
-fn mirror(accounts: &Entities<Account>, is_refusing: &Arc<AtomicBool>) -> Handler<Message> {
+fn mirror(accounts: &Entities<Account>, is_refusing: &Arc<AtomicBool>) -> Concurrent {
     let (accounts, is_refusing) = (accounts.clone(), Arc::clone(is_refusing));
-    Arc::new(move |(key, number, position)| {
+    handler::decoded(Json, LANES, move |(number, position): Message, record| {
         let (accounts, is_refusing) = (accounts.clone(), Arc::clone(&is_refusing));
         async move {
             if is_refusing.load(Ordering::SeqCst) {
-                return Err(HandleError::NotNow("told to refuse".into()));
+                return Outcome::not_now("told to refuse");
             }
             let meta = CommandMeta::new(CommandId::of(&["mirror", &position.to_string()]), PATIENCE);
-            let mirrored = accounts.ask(key, number, meta).await;
-            mirrored.map(|_| ()).map_err(|error| HandleError::NotNow(error.to_string()))
+            match accounts.ask(key_of(&record), number, meta).await {
+                Ok(_) => Outcome::Done,
+                Err(error) => Outcome::not_now(error.to_string()),
+            }
         }
-        .boxed()
     })
 }
 
-fn subscription(
+/// The bridge of a subscriber, and where it keeps its dead letters.
+fn bridge(
     source: &Current<Arc<dyn Journal>>,
     home: &Arc<dyn Journal>,
-    handler: Handler<Message>,
-    counters: &Arc<SubscriptionCounters>,
-) -> ChildSpec {
-    let arguments = SubscriptionArguments {
+    handler: impl Handler,
+) -> (Bridge, Arc<JournalDeadLetters>) {
+    let arguments = JournalSourceArguments {
+        topic: TOPIC.into(),
         name: "mirror<source".into(),
         source: source.clone(),
         home: Arc::clone(home),
         outbox: outbox(),
-        handler,
-        counters: Arc::clone(counters),
     };
-    ChildSpec::new("mirror", Restart::Permanent, move |supervisor| {
-        let arguments = arguments.clone();
-        async move {
-            Ok(Subscription::spawn_linked(None, Subscription::default(), arguments, supervisor).await?.0.get_cell())
-        }
-    })
+    let runtime = Handle::current();
+    let open: OpenSource = Arc::new(move |_: &Subscription| -> Result<Box<dyn LogSource>, String> {
+        Ok(Box::new(JournalSource::new(arguments.clone(), runtime.clone())))
+    });
+    let letters = Arc::new(JournalDeadLetters::new(Arc::clone(home), &Handle::current()));
+    let topics = Topics::Named(vec![TOPIC.into()]);
+    let subscription = Subscription::new("mirror", "mirror", topics, open, handler).commit(OFTEN);
+    let bridge = Bridge::builder().dead_letters(Arc::clone(&letters) as _).subscribe(subscription).build().unwrap();
+    (bridge, letters)
+}
+
+fn count(bridge: &Bridge, what: impl Fn(&PartitionHealth) -> u64) -> u64 {
+    bridge.health().iter().flat_map(|subscription| &subscription.partitions).map(what).sum()
 }
 
 async fn emit(accounts: &Entities<Account>, numbers: std::ops::Range<u64>) {
@@ -153,11 +184,10 @@ async fn every_event_has_its_effect_once_and_in_order_per_key_though_subscriber_
     let source = side(source_dir.path(), |_, _| vec![]).await;
     let place = Current::empty();
     place.set(Arc::clone(&source.journal));
-    let counters = Arc::new(SubscriptionCounters::default());
     let may_refuse = Arc::new(AtomicBool::new(false));
     for round in 0..4 {
         let home = side(home_dir.path(), |journal, accounts| {
-            vec![subscription(&place, journal, mirror(accounts, &may_refuse), &counters)]
+            bridge(&place, journal, mirror(accounts, &may_refuse)).0.children()
         })
         .await;
         emit(&source.accounts, round * 500..round * 500 + 250).await;
@@ -182,18 +212,22 @@ async fn what_is_refused_for_now_waits_and_a_source_that_is_away_only_delays() {
     let source = side(source_dir.path(), |_, _| vec![]).await;
     // The source is not there yet.
     let place = Current::empty();
-    let counters = Arc::new(SubscriptionCounters::default());
     let is_refusing = Arc::new(AtomicBool::new(true));
+    let mut mirroring = None;
     let home = side(home_dir.path(), |journal, accounts| {
-        vec![subscription(&place, journal, mirror(accounts, &is_refusing), &counters)]
+        let (bridge, _) = bridge(&place, journal, mirror(accounts, &is_refusing));
+        mirroring.insert(bridge).children()
     })
     .await;
+    let mirroring = mirroring.unwrap();
     emit(&source.accounts, 0..100).await;
     place.set(Arc::clone(&source.journal));
-    while counters.retries.load(Ordering::SeqCst) < 30 {
+    let give_up_at = Instant::now() + PATIENCE;
+    while count(&mirroring, |partition| partition.not_now) < 30 {
+        assert!(Instant::now() < give_up_at, "it is not given again and again");
         tokio::task::yield_now().await;
     }
-    assert_eq!(counters.handled.load(Ordering::SeqCst), 0);
+    assert_eq!(count(&mirroring, |partition| partition.finished + partition.dead_letters), 0);
     is_refusing.store(false, Ordering::SeqCst);
     for key in 0..10 {
         assert_eq!(mirrored(&home.accounts, key, 10).await, expected(key, 100));
@@ -208,26 +242,27 @@ async fn poison_is_set_aside_and_the_rest_goes_on() {
     let source = side(source_dir.path(), |_, _| vec![]).await;
     let place = Current::empty();
     place.set(Arc::clone(&source.journal));
-    let counters = Arc::new(SubscriptionCounters::default());
     let seen: Arc<Mutex<HashMap<String, Vec<u64>>>> = Arc::default();
-    let (noting, done) = (Arc::clone(&seen), Arc::new(AtomicU64::new(0)));
-    let counting = Arc::clone(&done);
-    let handler: Handler<Message> = Arc::new(move |(key, number, _)| {
-        counting.fetch_add(1, Ordering::SeqCst);
+    let noting = Arc::clone(&seen);
+    let handler = handler::decoded(Json, LANES, move |(number, _): Message, record| {
         let is_poison = number == 42;
         if !is_poison {
-            noting.lock().unwrap().entry(key).or_default().push(number);
+            noting.lock().unwrap().entry(key_of(&record)).or_default().push(number);
         }
-        async move { if is_poison { Err(HandleError::Poison("the answer".into())) } else { Ok(()) } }.boxed()
+        async move { if is_poison { Outcome::dead_letter("the answer") } else { Outcome::Done } }
     });
-    let home = side(home_dir.path(), |journal, _| vec![subscription(&place, journal, handler, &counters)]).await;
+    let mut mirroring = None;
+    let home =
+        side(home_dir.path(), |journal, _| mirroring.insert(bridge(&place, journal, handler)).0.children()).await;
+    let (mirroring, letters) = mirroring.unwrap();
     emit(&source.accounts, 0..100).await;
     let give_up_at = Instant::now() + PATIENCE;
-    while done.load(Ordering::SeqCst) < 100 {
-        assert!(Instant::now() < give_up_at);
+    while count(&mirroring, |partition| partition.finished) < 100 {
+        assert!(Instant::now() < give_up_at, "the rest does not go on");
         tokio::task::yield_now().await;
     }
-    assert_eq!(counters.set_aside.load(Ordering::SeqCst), 1);
+    let kept = letters.list(&dead_letter_topic(TOPIC)).await.unwrap();
+    assert_eq!(kept.iter().map(|letter| key_of(&letter.record)).collect::<Vec<_>>(), ["k2"]);
     let mut rest = expected(2, 100);
     rest.retain(|number| *number != 42);
     assert_eq!(seen.lock().unwrap()["k2"], rest);

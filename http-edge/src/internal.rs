@@ -18,6 +18,7 @@ use crate::neighbours::{ORDER, QUOTE, SETTLED, SettledQuestion};
 use crate::reply::{self, Response};
 use crate::request::Request;
 use crate::shop::Shop;
+use crate::trust;
 
 /// What is asked of the user service: whose tokens count.
 pub(crate) const TRUST: &str = "trust";
@@ -103,9 +104,7 @@ pub(crate) async fn answer(
         }
         (Service::User, TRUST) => {
             let TrustQuestion { since } = about(&body)?;
-            let (users, as_of) = (shop.users.get()?, Timestamp::now());
-            let revoked = users.sessions_revoked_since(since).await?;
-            reply::ok(&Trust { public_key: *users.token_issuer().public_key().as_bytes(), revoked, as_of })
+            reply::ok(&trust::said_here(shop, since).await?)
         }
         (_, STATS) => reply::ok(&admin::own_stats(shop, &[service]).await?),
         (_, DEAD_LETTERS) => {

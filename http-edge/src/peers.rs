@@ -47,9 +47,19 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(8);
 /// Idle connections kept to one service.
 const IDLE_CONNECTIONS_MAX: usize = 256;
 
-/// Headers that belong to one connection, not to the request.
-const HOP_BY_HOP: [HeaderName; 9] =
-    [CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+/// Headers that belong to one connection, not to the request (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    EXPECT,
+    HOST,
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// Who knows where a service answers: the root puts the pongs behind this.
 pub trait AddressBook: Send + Sync + 'static {
@@ -126,17 +136,13 @@ impl Peers {
             query => format!("{}?{query}", request.path().as_str()),
         };
         let Request { method, mut headers, body, arrival, .. } = request;
-        for name in HOP_BY_HOP {
-            headers.remove(name);
-        }
+        strip_hop_by_hop(&mut headers);
         headers.insert(REQUEST_ID_HEADER, arrival.request_id.header_value());
         let body = body.map_err(Into::into).boxed_unsync();
         let deadline = Instant::now() + FORWARD_PATIENCE;
         let answer = self.exchange(service, method, &path, headers, body, deadline).await?;
         let (mut head, body) = answer.into_parts();
-        for name in HOP_BY_HOP {
-            head.headers.remove(name);
-        }
+        strip_hop_by_hop(&mut head.headers);
         // The accept loop writes the request's name itself.
         head.headers.remove(REQUEST_ID_HEADER);
         Ok(Response::from_parts(head, read(service, body, deadline).await?.into()))
@@ -218,6 +224,20 @@ pub async fn ask_once(url: &str, question: Option<(&HouseKey, Vec<u8>)>, patienc
     if status.is_success() { Ok(bytes) } else { Err(format!("{url} answers {status}")) }
 }
 
+/// Takes off what belongs to the connection, and what the connection's own header names.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
 async fn read(service: Service, body: Incoming, deadline: Instant) -> Result<Bytes, ApiError> {
     match timeout_at(deadline, Limited::new(body, ANSWER_BYTES_MAX).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -245,6 +265,16 @@ fn away(service: Service, cause: impl Display) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_belongs_to_one_connection_goes_no_further() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("connection", "close, x-once"), ("x-once", "1"), ("keep-alive", "1"), ("accept", "a")] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["accept"]);
+    }
 
     #[test]
     fn only_the_houses_own_key_opens() {

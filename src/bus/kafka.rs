@@ -21,7 +21,7 @@ use runtime::{
 };
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
-use super::{Inbox, heard_by, messages_of, record_of, subscription};
+use super::{Inbox, cloud_event_of, heard_by, messages_of, subscription};
 
 /// Partitions of a topic: the most processes of one service that could read it side by side. Within a process the keys, not
 /// the partitions, are what is worked on side by side.
@@ -69,8 +69,7 @@ impl KafkaBus {
 
     /// How the relay of a service is.
     pub fn relay(&self, service: Service) -> &RelayBoard {
-        let place = Service::ALL.iter().position(|known| *known == service).unwrap_or_default();
-        &self.relays[place]
+        &self.relays[service.index()]
     }
 
     /// Whether the topics have been seen to.
@@ -152,7 +151,7 @@ impl KafkaBus {
     fn records_of(&self, service: Service, recorded: &Recorded) -> Vec<OutgoingRecord> {
         let messages = messages_of(service, recorded);
         let records = messages.and_then(|messages| {
-            messages.iter().map(|message| record_of(message, self.topic(message.message.topic()))).collect()
+            messages.iter().map(|message| cloud_event_of(message, self.topic(message.message.topic()))).collect()
         });
         records.unwrap_or_else(|error| {
             tracing::error!(stream = %recorded.stream, version = recorded.version, %error, "an event cannot be read");

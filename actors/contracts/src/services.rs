@@ -23,6 +23,17 @@ impl Service {
     /// All of them, in the order of their default ports, 8081 to 8084.
     pub const ALL: [Self; 4] = [Self::Payment, Self::Product, Self::User, Self::Order];
 
+    /// Its place in [`Service::ALL`], for tables of one entry a service.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Payment => 0,
+            Self::Product => 1,
+            Self::User => 2,
+            Self::Order => 3,
+        }
+    }
+
     /// The name on the wire, in health reports and as a source of messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -56,4 +67,14 @@ pub enum InboxError {
     /// It can never be taken in: giving it again is pointless.
     #[error("not a message for this service: {0}")]
     Poison(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_stands_at_its_place() {
+        assert!(Service::ALL.iter().enumerate().all(|(place, service)| service.index() == place));
+    }
 }

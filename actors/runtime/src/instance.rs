@@ -14,15 +14,12 @@ use std::{
 };
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     entities::{Accepted, Answer, AskError, Delivery, Waiters},
     entity::{Entity, EntityId, EventPayload},
-    journal::{Append, Fence, Journal, JournalError, NewEvent, Outcome, Recorded, ViewWrite},
+    journal::{Append, Fence, Journal, JournalError, NewEvent, Outcome, Recorded, ViewWrite, settled},
     parking::Parking,
     seen::{SEEN_COMMANDS_MAX, Seen, SeenCommand, SeenCommands},
     shard::EntityMessage,
@@ -134,9 +131,7 @@ impl<E: Entity> InstanceState<E> {
         let _turn = recoveries.acquire().await?;
         let journal = &self.arguments.journal;
         if self.arguments.read_after_queued {
-            let (done, settled) = oneshot::channel();
-            journal.after_queued(Box::new(move |outcome| drop(done.send(outcome))));
-            settled.await?.map_err(|error| self.blame(error))?;
+            settled(|settle| journal.after_queued(settle)).await.map_err(|error| self.blame(error))?;
         }
         let loaded = journal.load(Arc::clone(&self.arguments.stream), SEEN_COMMANDS_MAX).await;
         let loaded = loaded.map_err(|error| self.blame(error))?;

@@ -27,7 +27,7 @@ use crate::{
     entity::{Entity, EntityId},
     inspection::{AwakeEntity, EntityState, What, keep_most_urgent},
     instance::{Instance, InstanceArguments},
-    journal::{Fence, Journal, Settle},
+    journal::{Fence, Journal, Settle, settled},
     parking::Parking,
     roster::{Counters, Roster, milliseconds},
     supervision::{Activity, exit_of},
@@ -168,9 +168,7 @@ impl<E: Entity> Actor for Shard<E> {
 
     async fn post_start(&self, _: ActorRef<Self::Msg>, state: &mut ShardState<E>) -> Result<(), ActorProcessingErr> {
         // A former incarnation's entities may have writes on their way: read nothing before they are settled.
-        let (done, settled) = tokio::sync::oneshot::channel();
-        state.journal.after_queued(Box::new(move |outcome| drop(done.send(outcome))));
-        settled.await??;
+        settled(|settle| state.journal.after_queued(settle)).await?;
         Ok(())
     }
 

@@ -71,7 +71,7 @@ impl HealthReader {
     /// What one service said last, fresh or not; also while the bus is away.
     #[must_use]
     pub fn last_heard(&self, service: &str) -> Option<ServiceHealth> {
-        self.board.lock().report(Instant::now()).service(service).cloned()
+        self.board.lock().last_heard(service, Instant::now())
     }
 
     /// How many records on the pong topic were none, since the start.

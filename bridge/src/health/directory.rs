@@ -188,6 +188,13 @@ impl HealthDirectory {
         }
     }
 
+    /// What one service said last, fresh or not; nothing where it was never heard.
+    #[must_use]
+    pub fn last_heard(&self, service: &str, now: Instant) -> Option<ServiceHealth> {
+        let heard = best(self.heard.get(service)?, now)?;
+        Some(describe(service, Some(heard), now))
+    }
+
     fn strangers(&self) -> usize {
         self.heard.keys().filter(|name| !self.expected.contains(name)).count()
     }

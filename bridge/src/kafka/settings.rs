@@ -213,7 +213,7 @@ impl Security {
 }
 
 /// Hears librdkafka's words without repeating them: an absent broker would fill the log with them.
-pub(super) struct QuietContext;
+pub(crate) struct QuietContext;
 
 impl ClientContext for QuietContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -228,7 +228,7 @@ impl ClientContext for QuietContext {
 impl rdkafka::consumer::ConsumerContext for QuietContext {}
 
 /// librdkafka's words, for those who look for them.
-pub(super) fn whisper(level: RDKafkaLogLevel, facility: &str, message: &str) {
+pub(crate) fn whisper(level: RDKafkaLogLevel, facility: &str, message: &str) {
     tracing::debug!(target: "bridge::librdkafka", ?level, facility, message);
 }
 

@@ -24,6 +24,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 
 use super::{
     Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue, reads, schema,
+    settled, until_closed,
     writer::{self, BATCH_REQUESTS_MAX, Request},
 };
 use crate::{
@@ -343,12 +344,7 @@ impl Journal for MemoryJournal {
         subscription: Arc<str>,
         position: Position,
     ) -> BoxFuture<'static, Result<(), JournalError>> {
-        let (reply, answer) = oneshot::channel();
-        let settle: Settle = Box::new(move |outcome| {
-            let _ = reply.send(outcome);
-        });
-        self.send(Request::StorePosition { subscription, position, settle });
-        async move { answer.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
+        settled(|settle| self.send(Request::StorePosition { subscription, position, settle }))
     }
 
     fn is_open(&self) -> bool {
@@ -356,14 +352,7 @@ impl Journal for MemoryJournal {
     }
 
     fn closed(&self) -> BoxFuture<'static, JournalError> {
-        let mut closed = self.closed.clone();
-        async move {
-            match closed.wait_for(Option::is_some).await {
-                Ok(reason) => reason.clone().unwrap_or(JournalError::Closed),
-                Err(_) => JournalError::Closed,
-            }
-        }
-        .boxed()
+        until_closed(self.closed.clone())
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -20,8 +20,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use futures::future::BoxFuture;
-use tokio::sync::watch;
+use futures::{FutureExt, future::BoxFuture};
+use tokio::sync::{oneshot, watch};
 
 use crate::{command::CommandId, seen::SeenCommand};
 
@@ -346,6 +346,27 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Settles what is queued, closes the database and releases its lock. Later requests get [`JournalError::Closed`].
     fn close(&self) -> BoxFuture<'static, ()>;
+}
+
+/// Asks for something that is settled later, and waits for that.
+pub(crate) fn settled(ask: impl FnOnce(Settle)) -> BoxFuture<'static, Result<(), JournalError>> {
+    let (reply, answer) = oneshot::channel();
+    ask(Box::new(move |outcome| {
+        // Nobody waits any more: that is their affair.
+        let _ = reply.send(outcome);
+    }));
+    async move { answer.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
+}
+
+/// Waits until a journal has said why it closed.
+pub(crate) fn until_closed(mut closed: watch::Receiver<Option<JournalError>>) -> BoxFuture<'static, JournalError> {
+    async move {
+        match closed.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(JournalError::Closed),
+            Err(_) => JournalError::Closed,
+        }
+    }
+    .boxed()
 }
 
 /// The most rows that one question to the read model can bring back.

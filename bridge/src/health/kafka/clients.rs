@@ -6,7 +6,7 @@ use std::time::Instant;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext, ThreadedProducer};
 
@@ -14,6 +14,7 @@ use super::KafkaHealthConfig;
 use super::link::LinkEvidence;
 use super::topics::TopicsWish;
 use crate::health::transport::TransportError;
+use crate::kafka::settings::{QuietContext, whisper};
 
 /// Longest pause between two attempts to connect; the default of 10 s would show a broker's return late.
 pub const RECONNECT_MS_MAX: u64 = 500;
@@ -104,21 +105,6 @@ fn settings_error(error: &KafkaError) -> TransportError {
     TransportError::Settings(error.to_string())
 }
 
-/// Hears librdkafka's words without repeating them: an absent broker would fill the log with them.
-pub(super) struct QuietContext;
-
-impl ClientContext for QuietContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        whisper(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka client error");
-    }
-}
-
-impl ConsumerContext for QuietContext {}
-
 /// Turns what the producer reports into evidence about the link.
 pub(super) struct HeartbeatContext {
     evidence: Arc<Mutex<LinkEvidence>>,
@@ -169,8 +155,4 @@ impl ProducerContext for HeartbeatContext {
 pub(super) fn is_missing_topic(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
     matches!(error.rdkafka_error_code(), Some(UnknownPartition | UnknownTopic | UnknownTopicOrPartition))
-}
-
-fn whisper(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    tracing::debug!(target: "bridge::librdkafka", ?level, facility, message);
 }

@@ -13,9 +13,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::clients::{Clients, QuietContext, is_missing_topic};
+use super::clients::{Clients, is_missing_topic};
 use super::listening::{POLL, Stop};
 use super::topics::TopicsWish;
+use crate::kafka::settings::QuietContext;
 
 /// How often it looks which partitions there are and whether it keeps up with them: two small requests.
 const CHECK_MS: u64 = 1_000;

@@ -12,9 +12,10 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
-use super::clients::{Clients, QuietContext};
+use super::clients::Clients;
 use crate::health::transport::TransportError;
 use crate::health::wire::{PING_TOPIC, PONG_TOPIC};
+use crate::kafka::settings::QuietContext;
 
 /// Pause between two attempts, and between two checks that somebody asked for.
 const RETRY_MS: u64 = 500;
