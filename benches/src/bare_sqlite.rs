@@ -27,7 +27,8 @@ const CHECKPOINT_ROWS: usize = 60_000;
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
                        PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;";
 const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
-                            causation_id, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+                            causation_id, actor, command_id, traceparent) \
+                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const INSERT_VERSION: &str = "INSERT INTO versions (stream, version, position, command_id) VALUES (?1, ?2, ?3, ?4)";
 
 /// The rows of one command.
@@ -136,6 +137,8 @@ impl<'connection> Inserts<'connection> {
                 AT_MS,
                 None::<&str>,
                 None::<&str>,
+                None::<&str>,
+                row.command_id,
                 None::<&str>,
             ])?;
             self.insert_version.execute(params![row.stream, row.version, position, row.command_id])?;

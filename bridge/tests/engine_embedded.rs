@@ -112,6 +112,7 @@ impl Embedded {
                 at_ms: 1,
                 correlation_id: None,
                 causation_id: None,
+                traceparent: None,
                 actor: None,
                 views: Vec::new(),
                 snapshot: None,

@@ -70,6 +70,8 @@ pub struct CommandMeta {
     pub causation_id: Option<Arc<str>>,
     /// On whose behalf.
     pub actor: Option<Arc<str>>,
+    /// The request's place in its trace, as W3C Trace Context writes it. The events that follow keep it.
+    pub traceparent: Option<Arc<str>>,
 }
 
 impl CommandMeta {
@@ -83,6 +85,7 @@ impl CommandMeta {
             correlation_id: None,
             causation_id: None,
             actor: None,
+            traceparent: None,
         }
     }
 
@@ -97,6 +100,13 @@ impl CommandMeta {
     #[must_use]
     pub fn caused_by(mut self, id: impl Into<Arc<str>>) -> Self {
         self.causation_id = Some(id.into());
+        self
+    }
+
+    /// Puts it into a trace.
+    #[must_use]
+    pub fn traced(mut self, traceparent: Option<impl Into<Arc<str>>>) -> Self {
+        self.traceparent = traceparent.map(Into::into);
         self
     }
 
@@ -119,6 +129,8 @@ pub struct RequestContext {
     pub deadline: Instant,
     /// On whose behalf, once that is known.
     pub actor: Option<Arc<str>>,
+    /// Its place in its trace, as W3C Trace Context writes it: given by the caller, or begun here.
+    pub traceparent: Option<Arc<str>>,
 }
 
 impl RequestContext {
@@ -130,6 +142,7 @@ impl RequestContext {
             at_ms: now_ms(),
             deadline: Instant::now() + patience,
             actor: None,
+            traceparent: None,
         }
     }
 
@@ -143,6 +156,7 @@ impl RequestContext {
             correlation_id: Some(Arc::clone(&self.correlation_id)),
             causation_id: None,
             actor: self.actor.clone(),
+            traceparent: self.traceparent.clone(),
         }
     }
 }

@@ -259,6 +259,7 @@ impl<E: Entity> InstanceState<E> {
             at_ms: meta.at_ms,
             correlation_id: meta.correlation_id,
             causation_id: meta.causation_id,
+            traceparent: meta.traceparent,
             actor: meta.actor,
             views,
             snapshot,

@@ -57,7 +57,7 @@ impl Scene {
     }
 
     fn commands_on_disk(&self) -> i64 {
-        let commands = "SELECT count(*) FROM (SELECT command_id FROM versions UNION SELECT command_id FROM commands)";
+        let commands = "SELECT count(*) FROM (SELECT command_id FROM events UNION SELECT command_id FROM commands)";
         self.service.disk.query(commands, &[]).unwrap()[0].integer(0).unwrap()
     }
 }

@@ -47,6 +47,7 @@ async fn append(
         at_ms: 0,
         correlation_id: None,
         causation_id: None,
+        traceparent: None,
         actor: None,
         views: vec![],
         snapshot: None,

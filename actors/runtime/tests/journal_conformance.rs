@@ -94,6 +94,7 @@ fn write(stream: &str, first_version: u64, events: u64, command: u128) -> Write 
         at_ms: 1_000 + command as i64,
         correlation_id: Some("request".into()),
         causation_id: None,
+        traceparent: None,
         actor: Some("somebody".into()),
         views: Vec::new(),
         snapshot: None,

@@ -143,8 +143,8 @@ fn one_life(directory: &Path, round: u64, life: Duration) -> Vec<u64> {
     acknowledged
 }
 
-/// How many outcomes there are: beside the versions, and by id.
-const COMMANDS: &str = "SELECT count(*) FROM (SELECT stream, command_id FROM versions UNION \
+/// How many outcomes there are: beside the events, and by id.
+const COMMANDS: &str = "SELECT count(*) FROM (SELECT stream, command_id FROM events UNION \
                         SELECT stream, command_id FROM commands)";
 
 /// Holds the directory against everything that was ever acknowledged.

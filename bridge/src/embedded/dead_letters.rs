@@ -294,6 +294,7 @@ impl Writer {
             at_ms: Clock::start().now_ms(),
             correlation_id: None,
             causation_id: None,
+            traceparent: None,
             actor: None,
             views: Vec::new(),
             snapshot: None,

@@ -137,6 +137,7 @@ pub fn envelope(message: Message) -> Envelope {
         schema: 1,
         correlation_id: Some("req_order".into()),
         causation_id: None,
+        traceparent: None,
         actor: Some("usr_1".into()),
         message,
     }

@@ -1,38 +1,46 @@
 //! The checkpointer: a thread that brings the log's pages into the database while the writer goes on.
 //!
-//! A checkpoint syncs the database, which takes a disk tens of milliseconds; done by the writer, every commit would wait for
-//! it. Here it runs on a connection of its own. What the writer appends meanwhile is left over, and the log starts over only
-//! when nothing is: so the writer itself does the small rest afterwards. It ends when its writer lets go of it.
+//! A checkpoint writes pages and syncs the database, which takes a disk tens of milliseconds; done by the writer, every commit
+//! would wait for it. Here it runs on a connection of its own. What the writer appends meanwhile is left over, and the log
+//! starts over only when nothing is: so the writer itself does the small rest afterwards. SQLite syncs in that last pass
+//! alone, when it has all of the log; so each pass here is synced here. It ends when its writer lets go of it.
+//!
+//! A failed sync is final for the journal, as a failed commit is: the system may have dropped the pages that it could not
+//! write, and a second sync would say that all is well.
 
-use std::{io, thread};
+use std::{fs::File, io, sync::Arc, thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 /// Passes over the log for one order: the first is long, and the second takes most of what was appended meanwhile.
 const PASSES: usize = 2;
 
 pub(super) struct Checkpointer {
     orders: Sender<()>,
-    done: Receiver<()>,
+    done: Receiver<rusqlite::Result<()>>,
     thread: thread::JoinHandle<()>,
     is_at_work: bool,
 }
 
 impl Checkpointer {
-    /// Starts the thread on a connection of its own to the writer's database.
-    pub(super) fn start(connection: Connection) -> io::Result<Self> {
+    /// Starts the thread on a connection of its own to the writer's database, and on the database's file.
+    pub(super) fn start(connection: Connection, database: Arc<File>) -> io::Result<Self> {
         let (orders, ordered) = bounded::<()>(1);
         let (finished, done) = bounded(1);
         let thread = thread::Builder::new().name("journal-checkpointer".to_owned()).spawn(move || {
             for () in ordered {
-                for _ in 0..PASSES {
-                    checkpoint(&connection, "PASSIVE");
-                }
-                if finished.send(()).is_err() {
-                    return;
+                let outcome = (0..PASSES).try_for_each(|_| {
+                    checkpoint(&connection, Mode::Passive)?;
+                    database.sync_data().map_err(sync_failed)
+                });
+                if finished.send(outcome).is_err() {
+                    break;
                 }
             }
+            // In this order: closing any handle of a file gives up the process's locks on it.
+            drop(connection);
+            drop(database);
         })?;
         Ok(Self { orders, done, thread, is_at_work: false })
     }
@@ -42,11 +50,11 @@ impl Checkpointer {
         self.is_at_work = self.is_at_work || self.orders.try_send(()).is_ok();
     }
 
-    /// True once after each order, when it is done: now the writer does the rest.
-    pub(super) fn has_finished(&mut self) -> bool {
-        let has_finished = self.is_at_work && self.done.try_recv().is_ok();
-        self.is_at_work &= !has_finished;
-        has_finished
+    /// True once after each order, when it is done: now the writer does the rest. An error is the disk's and final.
+    pub(super) fn has_finished(&mut self) -> rusqlite::Result<bool> {
+        let Some(outcome) = self.is_at_work.then(|| self.done.try_recv().ok()).flatten() else { return Ok(false) };
+        self.is_at_work = false;
+        outcome.map(|()| true)
     }
 
     /// Waits for the pass at hand and ends the thread.
@@ -59,10 +67,24 @@ impl Checkpointer {
     }
 }
 
-/// Brings the log's pages into the database, in SQLite's `mode`.
-pub(super) fn checkpoint(connection: &Connection, mode: &str) {
-    let outcome = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
-    if let Err(error) = outcome {
-        tracing::warn!(%error, "the journal's log could not be checkpointed now; it is tried again later");
-    }
+/// How a checkpoint deals with others; SQLite's names.
+#[derive(Clone, Copy)]
+pub(super) enum Mode {
+    /// Waits for nobody: what others hold up is left over.
+    Passive,
+    /// Brings everything over and empties the log.
+    Truncate,
+}
+
+/// Brings the log's pages into the database. What others hold up is left for the next time and is no error.
+pub(super) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<()> {
+    let order = match mode {
+        Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+    };
+    connection.query_row(order, [], |_| Ok(()))
+}
+
+fn sync_failed(cause: io::Error) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), Some(cause.to_string()))
 }

@@ -24,13 +24,18 @@ use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 
 use super::{
     Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue, reads, schema,
-    settled, until_closed,
+    settled,
+    stream_index::StreamIndex,
+    until_closed,
     writer::{self, BATCH_REQUESTS_MAX, Request},
 };
 use crate::{
     command::CommandId,
     testkit::{Random, TimeSlot},
 };
+
+/// Versions that wait for their turn in the stream index: few, so that a test of a few commands goes through all of it.
+const WAITING_VERSIONS_MAX: usize = 8;
 
 /// What survives a crash. Clones are the same disk.
 #[derive(Clone)]
@@ -240,6 +245,7 @@ fn count(counts: &mut HashMap<Arc<str>, u64>, of: &Arc<str>) -> u64 {
 pub struct MemoryJournal {
     requests: mpsc::UnboundedSender<Request>,
     disk: MemoryDisk,
+    index: Arc<StreamIndex>,
     faults: Faults,
     committed: watch::Receiver<Position>,
     closed: watch::Receiver<Option<JournalError>>,
@@ -254,12 +260,15 @@ impl MemoryJournal {
     pub async fn open(disk: &MemoryDisk, faults: Faults) -> Result<Arc<Self>, JournalError> {
         let in_use = Arc::clone(&disk.in_use).lock_owned().await;
         let newest = reads::newest_position(&disk.lock()).map_err(reads::query_error)?;
+        let index = StreamIndex::recover(&disk.lock(), WAITING_VERSIONS_MAX).map_err(reads::query_error)?;
+        let index = Arc::new(index);
         let (requests, inbox) = mpsc::unbounded_channel();
         let (committed_sender, committed) = watch::channel(newest);
         let (closed_sender, closed) = watch::channel(None);
         let is_open = Arc::new(AtomicBool::new(true));
         let committer = Committer {
             disk: disk.clone(),
+            index: Arc::clone(&index),
             faults: faults.clone(),
             inbox,
             committed: committed_sender,
@@ -268,7 +277,7 @@ impl MemoryJournal {
             in_use,
         };
         tokio::spawn(committer.run());
-        Ok(Arc::new(Self { requests, disk: disk.clone(), faults, committed, closed, is_open }))
+        Ok(Arc::new(Self { requests, disk: disk.clone(), index, faults, committed, closed, is_open }))
     }
 
     fn send(&self, request: Request) {
@@ -316,11 +325,13 @@ impl Journal for MemoryJournal {
     }
 
     fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>> {
-        self.read(Arc::clone(&stream), move |connection| reads::load_stream(connection, &stream, seen_max))
+        let index = Arc::clone(&self.index);
+        self.read(Arc::clone(&stream), move |connection| reads::load_stream(connection, &index, &stream, seen_max))
     }
 
     fn events(&self, stream: Arc<str>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
-        self.read(Arc::clone(&stream), move |connection| reads::all_events_of(connection, &stream))
+        let index = Arc::clone(&self.index);
+        self.read(Arc::clone(&stream), move |connection| reads::all_events_of(connection, &index, &stream))
     }
 
     fn read_after(&self, position: Position, limit: usize) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
@@ -368,6 +379,7 @@ impl Journal for MemoryJournal {
 /// The task that commits.
 struct Committer {
     disk: MemoryDisk,
+    index: Arc<StreamIndex>,
     faults: Faults,
     inbox: mpsc::UnboundedReceiver<Request>,
     committed: watch::Sender<Position>,
@@ -416,7 +428,7 @@ impl Committer {
         let mut refused: Vec<_> = batch.iter().map(|request| self.refusal_of(request)).collect();
         let committed = {
             let connection = self.disk.lock();
-            writer::commit(&connection, batch, &mut refused)
+            writer::commit(&connection, &self.index, batch, &mut refused)
         };
         let committed = match committed {
             Ok(committed) => committed,
@@ -429,7 +441,7 @@ impl Committer {
         if fault == Some(CommitFault::Unacknowledged) {
             return Err(self.fail(batch, "the commit was made and nobody heard of it".to_owned()));
         }
-        let settled = writer::outcomes(&self.disk.lock(), batch, refused);
+        let settled = writer::outcomes(&self.disk.lock(), &self.index, batch, refused);
         if let Some(newest) = committed.newest {
             self.committed.send_replace(newest);
         }

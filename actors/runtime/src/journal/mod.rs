@@ -13,6 +13,7 @@ pub mod memory;
 mod reads;
 mod schema;
 pub mod sqlite;
+mod stream_index;
 mod writer;
 
 use std::sync::{
@@ -182,6 +183,8 @@ pub struct Recorded {
     pub causation_id: Option<String>,
     /// On whose behalf.
     pub actor: Option<String>,
+    /// The request's place in its trace, as W3C Trace Context writes it.
+    pub traceparent: Option<String>,
 }
 
 impl Recorded {
@@ -269,6 +272,8 @@ pub struct Append {
     pub causation_id: Option<Arc<str>>,
     /// On whose behalf.
     pub actor: Option<Arc<str>>,
+    /// The request's place in its trace, as W3C Trace Context writes it.
+    pub traceparent: Option<Arc<str>>,
     /// The read model's rows.
     pub views: Vec<ViewWrite>,
     /// A snapshot after these events: (version, bytes).

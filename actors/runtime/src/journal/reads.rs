@@ -5,11 +5,25 @@
 
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::ValueRef};
 
-use super::{JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, SqlValue};
+use super::{
+    JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, SqlValue,
+    stream_index::{StreamIndex, Version},
+};
 use crate::{
     command::CommandId,
     seen::{SEEN_COMMANDS_MAX, SeenCommand},
 };
+
+/// What [`recorded`] reads, from `events e` as the rest says.
+macro_rules! select_events {
+    ($from:literal) => {
+        concat!(
+            "SELECT e.position, e.stream, e.version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor, ",
+            "traceparent FROM ",
+            $from
+        )
+    };
+}
 
 /// Prepared statements kept per connection.
 pub(super) const STATEMENTS_MAX: usize = 128;
@@ -21,13 +35,26 @@ pub(super) fn newest_position(connection: &Connection) -> rusqlite::Result<Posit
 }
 
 /// A stream as its entity needs it: snapshot, tail and command ids, all of one moment.
-pub(super) fn load_stream(connection: &Connection, stream: &str, seen_max: usize) -> Result<Loaded, JournalError> {
-    load_at_one_moment(connection, stream, seen_max).map_err(query_error)
+pub(super) fn load_stream(
+    connection: &Connection,
+    index: &StreamIndex,
+    stream: &str,
+    seen_max: usize,
+) -> Result<Loaded, JournalError> {
+    load_at_one_moment(connection, index, stream, seen_max).map_err(query_error)
 }
 
 /// All events of a stream.
-pub(super) fn all_events_of(connection: &Connection, stream: &str) -> Result<Vec<Recorded>, JournalError> {
-    events_of(connection, stream, 0, i64::MAX.unsigned_abs()).map_err(query_error)
+pub(super) fn all_events_of(
+    connection: &Connection,
+    index: &StreamIndex,
+    stream: &str,
+) -> Result<Vec<Recorded>, JournalError> {
+    let all = |connection| {
+        let (_moment, waiting) = index.moment(connection, stream)?;
+        events_of(connection, &waiting, stream, 0, i64::MAX.unsigned_abs())
+    };
+    all(connection).map_err(query_error)
 }
 
 /// The events after `position`, at most `limit`.
@@ -37,10 +64,7 @@ pub(super) fn read_after(
     limit: usize,
 ) -> Result<Vec<Recorded>, JournalError> {
     let mut statement = connection
-        .prepare_cached(
-            "SELECT position, stream, version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
-             FROM events WHERE position > ?1 ORDER BY position LIMIT ?2",
-        )
+        .prepare_cached(select_events!("events e WHERE position > ?1 ORDER BY position LIMIT ?2"))
         .map_err(query_error)?;
     let rows = statement.query_map(params![position.cast_signed(), limit as i64], recorded).map_err(query_error)?;
     rows.collect::<Result<_, _>>().map_err(query_error)
@@ -71,21 +95,30 @@ pub(super) fn position_of(connection: &Connection, subscription: &str) -> Result
         .map_err(query_error)
 }
 
-fn load_at_one_moment(connection: &Connection, stream: &str, seen_max: usize) -> rusqlite::Result<Loaded> {
-    let snapshot_of_the_database = connection.unchecked_transaction()?;
+fn load_at_one_moment(
+    connection: &Connection,
+    index: &StreamIndex,
+    stream: &str,
+    seen_max: usize,
+) -> rusqlite::Result<Loaded> {
+    let (_moment, waiting) = index.moment(connection, stream)?;
     let snapshot = connection
         .prepare_cached("SELECT version, state FROM snapshots WHERE stream = ?1")?
         .query_row([stream], |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, Vec<u8>>(1)?)))
         .optional()?;
     let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
-    let tail = events_of(connection, stream, after, i64::MAX.unsigned_abs())?;
-    let (seen, seen_is_complete) = seen_commands(connection, stream, seen_max)?;
-    drop(snapshot_of_the_database);
+    let tail = events_of(connection, &waiting, stream, after, i64::MAX.unsigned_abs())?;
+    let (seen, seen_is_complete) = seen_commands(connection, &waiting, stream, seen_max)?;
     Ok(Loaded { snapshot, tail, seen, seen_is_complete })
 }
 
 /// The commands that a stream has seen, and whether that is all of them.
-fn seen_commands(connection: &Connection, stream: &str, seen_max: usize) -> rusqlite::Result<(Vec<SeenCommand>, bool)> {
+fn seen_commands(
+    connection: &Connection,
+    waiting: &[Version],
+    stream: &str,
+    seen_max: usize,
+) -> rusqlite::Result<(Vec<SeenCommand>, bool)> {
     let mut seen = connection
         .prepare_cached("SELECT command_id FROM commands WHERE stream = ?1 LIMIT ?2")?
         .query_map(params![stream, seen_max.saturating_add(1) as i64], |row| row.get::<_, [u8; 16]>(0))?
@@ -93,51 +126,111 @@ fn seen_commands(connection: &Connection, stream: &str, seen_max: usize) -> rusq
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let is_complete = seen.len() <= seen_max;
     seen.truncate(seen_max);
-    let newest: Option<i64> = connection
-        .prepare_cached("SELECT max(version) FROM versions WHERE stream = ?1")?
-        .query_row([stream], |row| row.get(0))?;
-    if newest.unwrap_or(0) > SEEN_COMMANDS_MAX as i64 {
+    let newest = match waiting.last() {
+        Some(version) => version.number,
+        None => newest_version(connection, stream)?,
+    };
+    if newest > SEEN_COMMANDS_MAX as u64 {
         return Ok((seen, false));
     }
-    let mut statement = connection.prepare_cached(
-        "SELECT command_id, version FROM versions WHERE stream = ?1 AND command_id IS NOT NULL ORDER BY version",
-    )?;
-    let mut rows = statement.query([stream])?;
     let mut last = None;
-    while let Some(row) = rows.next()? {
-        let id = CommandId::from_bytes(row.get(0)?);
+    each_command_from(connection, waiting, stream, 1, |version, id| {
         // A command's versions stand together: its first is the one that counts.
-        if last.replace(id) != Some(id) {
-            seen.push((id, Some(row.get::<_, i64>(1)?.unsigned_abs())));
+        if let Some(id) = id
+            && last.replace(id) != Some(id)
+        {
+            seen.push((id, Some(version)));
         }
-    }
+        true
+    })?;
     Ok((seen, is_complete))
 }
 
-/// The events of one stream with `after < version`, at most `count` of them.
-fn events_of(connection: &Connection, stream: &str, after: u64, count: u64) -> rusqlite::Result<Vec<Recorded>> {
+/// The newest version of a stream in the table, 0 where there is none.
+pub(super) fn newest_version(connection: &Connection, stream: &str) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT coalesce(max(version), 0) FROM versions WHERE stream = ?1")?
+        .query_row([stream], |row| row.get::<_, i64>(0))
+        .map(i64::unsigned_abs)
+}
+
+/// Gives the versions of a stream from `first` on, each with the id of its command, for as long as `wants_more`.
+fn each_command_from(
+    connection: &Connection,
+    waiting: &[Version],
+    stream: &str,
+    first: u64,
+    mut wants_more: impl FnMut(u64, Option<CommandId>) -> bool,
+) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "SELECT e.position, e.stream, e.version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor \
-         FROM versions v JOIN events e ON e.position = v.position \
-         WHERE v.stream = ?1 AND v.version > ?2 ORDER BY v.version LIMIT ?3",
+        "SELECT version, command_id FROM versions WHERE stream = ?1 AND version >= ?2 ORDER BY version",
     )?;
-    let rows = statement.query_map(params![stream, after.cast_signed(), count.cast_signed()], recorded)?;
-    rows.collect()
+    let mut rows = statement.query(params![stream, first.cast_signed()])?;
+    let mut next = first;
+    while let Some(row) = rows.next()? {
+        let version = row.get::<_, i64>(0)?.unsigned_abs();
+        let id = row.get::<_, Option<[u8; 16]>>(1)?.map(CommandId::from_bytes);
+        if !wants_more(version, id) {
+            return Ok(());
+        }
+        next = version + 1;
+    }
+    let _ = waiting
+        .iter()
+        .skip_while(|version| version.number < next)
+        .all(|version| wants_more(version.number, Some(version.command_id)));
+    Ok(())
+}
+
+/// The events of one stream with `after < version`, at most `count` of them.
+fn events_of(
+    connection: &Connection,
+    waiting: &[Version],
+    stream: &str,
+    after: u64,
+    count: u64,
+) -> rusqlite::Result<Vec<Recorded>> {
+    let mut indexed = connection.prepare_cached(select_events!(
+        "versions v JOIN events e ON e.position = v.position \
+         WHERE v.stream = ?1 AND v.version > ?2 ORDER BY v.version LIMIT ?3"
+    ))?;
+    let rows = indexed.query_map(params![stream, after.cast_signed(), count.cast_signed()], recorded)?;
+    let mut events = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let after = events.last().map_or(after, |event| event.version);
+    let room = count.saturating_sub(events.len() as u64);
+    let waiting = waiting.iter().filter(|version| version.number > after).take(usize::try_from(room).unwrap_or(usize::MAX));
+    let mut by_position = connection.prepare_cached(select_events!("events e WHERE position = ?1"))?;
+    for version in waiting {
+        events.push(by_position.query_row([version.position.cast_signed()], recorded)?);
+    }
+    Ok(events)
 }
 
 /// Reads the outcome of a command; the writer calls it on its own connection.
 pub(super) fn outcome_of(
     connection: &Connection,
+    index: &StreamIndex,
     stream: &str,
     command_id: CommandId,
     first_version: Option<u64>,
 ) -> RecordedOutcome {
-    let Some(outcome) = stored_outcome(connection, stream, command_id, first_version).map_err(query_error)? else {
+    outcome_at_one_moment(connection, index, stream, command_id, first_version).map_err(query_error)
+}
+
+fn outcome_at_one_moment(
+    connection: &Connection,
+    index: &StreamIndex,
+    stream: &str,
+    command_id: CommandId,
+    first_version: Option<u64>,
+) -> rusqlite::Result<Option<(Outcome, Vec<Recorded>)>> {
+    let (_moment, waiting) = index.moment(connection, stream)?;
+    let Some(outcome) = stored_outcome(connection, &waiting, stream, command_id, first_version)? else {
         return Ok(None);
     };
     let events = match &outcome {
         Outcome::Accepted { first_version, count } if *count > 0 => {
-            events_of(connection, stream, first_version.saturating_sub(1), *count).map_err(query_error)?
+            events_of(connection, &waiting, stream, first_version.saturating_sub(1), *count)?
         }
         _ => Vec::new(),
     };
@@ -146,12 +239,13 @@ pub(super) fn outcome_of(
 
 fn stored_outcome(
     connection: &Connection,
+    waiting: &[Version],
     stream: &str,
     command_id: CommandId,
     first_version: Option<u64>,
 ) -> rusqlite::Result<Option<Outcome>> {
     if let Some(first_version) = first_version {
-        let count = versions_made(connection, stream, first_version, command_id)?;
+        let count = versions_made(connection, waiting, stream, first_version, command_id)?;
         if count > 0 {
             return Ok(Some(Outcome::Accepted { first_version, count }));
         }
@@ -175,19 +269,17 @@ fn stored_outcome(
 /// How many versions, from `first_version` on, this command has made.
 fn versions_made(
     connection: &Connection,
+    waiting: &[Version],
     stream: &str,
     first_version: u64,
     command_id: CommandId,
 ) -> rusqlite::Result<u64> {
-    let mut statement = connection
-        .prepare_cached("SELECT command_id FROM versions WHERE stream = ?1 AND version >= ?2 ORDER BY version")?;
-    let mut rows = statement.query(params![stream, first_version.cast_signed()])?;
     let mut count = 0;
-    while let Some(row) = rows.next()?
-        && row.get_ref(0)?.as_blob_or_null()? == Some(command_id.as_bytes().as_slice())
-    {
-        count += 1;
-    }
+    each_command_from(connection, waiting, stream, first_version, |_, id| {
+        let is_of_it = id == Some(command_id);
+        count += u64::from(is_of_it);
+        is_of_it
+    })?;
     Ok(count)
 }
 
@@ -203,6 +295,7 @@ fn recorded(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
         correlation_id: row.get(7)?,
         causation_id: row.get(8)?,
         actor: row.get(9)?,
+        traceparent: row.get(10)?,
     })
 }
 

@@ -1,15 +1,15 @@
 //! The journal's tables, and how an older file becomes one of today's.
 //!
-//! It owns the layout; the writer and the readers own their statements. Everything that a command writes is appended: events
-//! in the order of commits, its id beside the versions it made, in the order of its stream. An index by random command ids
-//! would change a page for every command and write ten times the log; so only those commands are indexed by id that no
-//! entity's memory is bound to hold: those without events, and those of streams longer than
-//! [`SEEN_COMMANDS_MAX`](crate::seen::SEEN_COMMANDS_MAX).
+//! It owns the layout; the writer, the readers and the stream index own their statements. What a command writes is appended to
+//! the events; the versions, with the command's id beside them, follow in the order of the streams (see
+//! [`super::stream_index`]). An index by random command ids would change a page for every command and write ten times the
+//! log; so only those commands are indexed by id that no entity's memory is bound to hold: those without events, and those of
+//! streams longer than [`SEEN_COMMANDS_MAX`](crate::seen::SEEN_COMMANDS_MAX).
 
 use rusqlite::Connection;
 
 /// The layout that this build reads and writes, kept in the file's `user_version`.
-pub(super) const LAYOUT: i64 = 2;
+pub(super) const LAYOUT: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS events (
@@ -22,7 +22,10 @@ CREATE TABLE IF NOT EXISTS events (
     at_ms          INTEGER NOT NULL,
     correlation_id TEXT,
     causation_id   TEXT,
-    actor          TEXT
+    actor          TEXT,
+    -- NULL where an older build wrote it: then it is beside the version, or in `commands`.
+    command_id     BLOB,
+    traceparent    TEXT
 ) STRICT;
 -- Where each version of a stream is, and which command made it: NULL where an older build wrote it.
 CREATE TABLE IF NOT EXISTS versions (
@@ -32,6 +35,10 @@ CREATE TABLE IF NOT EXISTS versions (
     command_id BLOB,
     PRIMARY KEY (stream, version)
 ) STRICT, WITHOUT ROWID;
+-- The events up to here have their rows in `versions`; of those after it, some.
+CREATE TABLE IF NOT EXISTS indexed (
+    through INTEGER NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS commands (
     stream        TEXT    NOT NULL,
     command_id    BLOB    NOT NULL,
@@ -62,6 +69,12 @@ INSERT INTO versions (stream, version, position)
     SELECT stream, version, position FROM events_of_layout_1 ORDER BY stream, version;
 DROP TABLE events_of_layout_1;
 ";
+/// Layout 2 wrote each version with its event.
+const TAKE_OVER_LAYOUT_2: &str = "
+ALTER TABLE events ADD COLUMN command_id BLOB;
+ALTER TABLE events ADD COLUMN traceparent TEXT;
+";
+const ALL_IS_INDEXED: &str = "INSERT INTO indexed SELECT coalesce(max(position), 0) FROM events;";
 
 /// Brings the file to [`LAYOUT`], in one transaction, and creates what is missing.
 ///
@@ -76,15 +89,19 @@ pub(super) fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<
     }
     let transaction = connection.transaction()?;
     // Layout 1 did not name itself.
-    let is_layout_1 = transaction.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'events'")?.exists([])?;
+    let is_layout_1 = found == 0 && transaction.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'events'")?.exists([])?;
     if is_layout_1 {
         tracing::info!("the journal is of an older layout: it is rewritten once");
         transaction.execute_batch(SET_LAYOUT_1_ASIDE)?;
+    }
+    if found == 2 {
+        transaction.execute_batch(TAKE_OVER_LAYOUT_2)?;
     }
     transaction.execute_batch(TABLES)?;
     if is_layout_1 {
         transaction.execute_batch(TAKE_OVER_LAYOUT_1)?;
     }
+    transaction.execute_batch(ALL_IS_INDEXED)?;
     transaction.pragma_update(None, "user_version", LAYOUT)?;
     transaction.commit()?;
     Ok(Ok(()))

@@ -28,7 +28,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
     checkpointer::Checkpointer,
-    reads, schema, settled, until_closed,
+    reads, schema, settled,
+    stream_index::StreamIndex,
+    until_closed,
     writer::{Request, Settled, Writer, refuse_all},
 };
 use crate::command::CommandId;
@@ -37,6 +39,9 @@ use crate::command::CommandId;
 const READERS: usize = 2;
 /// Questions that may wait for a reader before the next is refused.
 const READ_QUEUE_MAX: usize = 4_096;
+/// Versions in memory that wait for their turn in the stream index: at some 40 bytes each. The more wait, the more of them
+/// share a page when they are written; and the more is read again after a crash, at some 2 µs each.
+const WAITING_VERSIONS_MAX: usize = 1 << 15;
 /// How long an open waits for the lock: the former incarnation of a restarted service may still be closing.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Between two tries for the lock.
@@ -104,6 +109,7 @@ pub struct SqliteJournal {
     requests: Sender<Request>,
     /// The writer's inbox: whoever sends to a writer that has ended refuses what nobody will read.
     inbox: Receiver<Request>,
+    index: Arc<StreamIndex>,
     reads: Sender<ReadJob>,
     committed: watch::Receiver<Position>,
     closed: watch::Receiver<Option<JournalError>>,
@@ -131,6 +137,7 @@ impl SqliteJournal {
         connection.execute_batch(options.views).map_err(database)?;
         connection.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
         let newest = reads::newest_position(&connection).map_err(database)?;
+        let index = Arc::new(StreamIndex::recover(&connection, WAITING_VERSIONS_MAX).map_err(database)?);
 
         let (requests, inbox) = unbounded();
         let (reads, jobs) = bounded::<ReadJob>(READ_QUEUE_MAX);
@@ -139,15 +146,17 @@ impl SqliteJournal {
         let (settled, to_settle) = mpsc::unbounded_channel();
         let is_open = Arc::new(AtomicBool::new(true));
 
+        let database_file = Arc::new(File::options().write(true).open(&file).map_err(unwritable)?);
         for _ in 0..READERS {
             let reader = open_reader(&file).map_err(database)?;
-            spawn_reader(reader, jobs.clone()).map_err(unwritable)?;
+            spawn_reader(reader, jobs.clone(), Arc::clone(&database_file)).map_err(unwritable)?;
         }
         tokio::spawn(settle_in_order(to_settle));
         let checkpointer = open_checkpointer(&file).map_err(database)?;
-        let checkpointer = Checkpointer::start(checkpointer).map_err(unwritable)?;
+        let checkpointer = Checkpointer::start(checkpointer, Arc::clone(&database_file)).map_err(unwritable)?;
         let writer = Writer::new(
             connection,
+            Arc::clone(&index),
             checkpointer,
             inbox.clone(),
             settled,
@@ -159,10 +168,11 @@ impl SqliteJournal {
             .name("journal-writer".to_owned())
             .spawn(move || {
                 writer.run();
+                drop(database_file);
                 drop(lock);
             })
             .map_err(unwritable)?;
-        Ok(Arc::new(Self { requests, inbox, reads, committed, closed, is_open }))
+        Ok(Arc::new(Self { requests, inbox, index, reads, committed, closed, is_open }))
     }
 
     fn send(&self, request: Request) {
@@ -220,11 +230,13 @@ impl Journal for SqliteJournal {
     }
 
     fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>> {
-        self.read(move |connection| reads::load_stream(connection, &stream, seen_max))
+        let index = Arc::clone(&self.index);
+        self.read(move |connection| reads::load_stream(connection, &index, &stream, seen_max))
     }
 
     fn events(&self, stream: Arc<str>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
-        self.read(move |connection| reads::all_events_of(connection, &stream))
+        let index = Arc::clone(&self.index);
+        self.read(move |connection| reads::all_events_of(connection, &index, &stream))
     }
 
     fn read_after(&self, position: Position, limit: usize) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
@@ -328,10 +340,18 @@ fn open_checkpointer(file: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn spawn_reader(connection: Connection, jobs: Receiver<ReadJob>) -> io::Result<thread::JoinHandle<()>> {
+/// `database_file` is closed after the connection: closing any handle of a file gives up the process's locks on it, those of
+/// SQLite among them.
+fn spawn_reader(
+    connection: Connection,
+    jobs: Receiver<ReadJob>,
+    database_file: Arc<File>,
+) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name("journal-reader".to_owned()).spawn(move || {
         for job in jobs {
             job(&connection);
         }
+        drop(connection);
+        drop(database_file);
     })
 }

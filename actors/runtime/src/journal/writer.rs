@@ -1,9 +1,9 @@
 //! The writer thread: group commit.
 //!
 //! It owns the connection that writes. One turn: wait for a request, take what else has queued, write all of it in one
-//! transaction, commit, hand the outcomes to the runtime. The checkpointer keeps the log short beside it. What fails on its
-//! own rules (a version taken, a fence raised) fails alone: the transaction is rolled back and done again without it. What
-//! fails on the disk fails everything, for good.
+//! transaction with a slice of the stream index, commit, hand the outcomes to the runtime. The checkpointer keeps the log short
+//! beside it. What fails on its own rules (a version taken, a fence raised) fails alone; where the database is the judge, the
+//! transaction is rolled back and done again without it. What fails on the disk fails everything, for good.
 
 use std::{
     sync::{
@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Append, JournalError, Position, RecordedOutcome, Settle,
-    checkpointer::{Checkpointer, checkpoint},
+    checkpointer::{Checkpointer, Mode, checkpoint},
     reads::outcome_of,
+    stream_index::{StreamIndex, Version},
 };
 use crate::{command::CommandId, seen::SEEN_COMMANDS_MAX};
 
@@ -92,6 +93,7 @@ impl Settled {
 
 pub(super) struct Writer {
     connection: Connection,
+    index: Arc<StreamIndex>,
     checkpointer: Checkpointer,
     inbox: Receiver<Request>,
     settled: mpsc::UnboundedSender<Vec<Settled>>,
@@ -104,6 +106,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        index: Arc<StreamIndex>,
         checkpointer: Checkpointer,
         inbox: Receiver<Request>,
         settled: mpsc::UnboundedSender<Vec<Settled>>,
@@ -111,7 +114,7 @@ impl Writer {
         closed: watch::Sender<Option<JournalError>>,
         is_open: Arc<AtomicBool>,
     ) -> Self {
-        Self { connection, checkpointer, inbox, settled, committed, closed, is_open, rows_since_checkpoint: 0 }
+        Self { connection, index, checkpointer, inbox, settled, committed, closed, is_open, rows_since_checkpoint: 0 }
     }
 
     /// Serves until it is told to close, everybody is gone, or the disk fails.
@@ -120,29 +123,29 @@ impl Writer {
         let end = loop {
             match self.next_batch(&mut batch) {
                 Turn::Work => {}
-                Turn::Idle => {
-                    self.checkpoint_when_due();
-                    continue;
-                }
+                Turn::Idle => match self.tidy() {
+                    Ok(()) => continue,
+                    Err(error) => break self.fail(&mut batch, error),
+                },
                 Turn::End => break JournalError::Closed,
             }
             let is_last = batch.iter().any(|request| matches!(request, Request::Close));
-            if let Err(failure) = self.serve(&mut batch) {
-                tracing::error!(%failure, "the journal cannot write: nothing more is acknowledged");
-                break failure;
+            if let Err(error) = self.serve(&mut batch) {
+                break self.fail(&mut batch, error);
             }
             if is_last {
                 break JournalError::Closed;
             }
-            if self.rows_since_checkpoint >= CHECKPOINT_ROWS {
-                self.checkpoint_when_due();
-            }
         };
         self.is_open.store(false, Ordering::Release);
-        let Self { connection, checkpointer, inbox, closed, .. } = self;
+        let Self { connection, index, checkpointer, inbox, closed, .. } = self;
         checkpointer.stop();
         if end == JournalError::Closed {
-            checkpoint(&connection, "TRUNCATE");
+            // Not needed, only faster for whoever opens it next.
+            let tidied = write_index(&connection, &index, || true).and_then(|_| checkpoint(&connection, Mode::Truncate));
+            if let Err(error) = tidied {
+                tracing::warn!(%error, "the journal is closed, and what was left to tidy is done when it is opened again");
+            }
         }
         fence(Ordering::SeqCst);
         refuse_all(&inbox, &end);
@@ -151,7 +154,7 @@ impl Writer {
     }
 
     fn next_batch(&self, batch: &mut Vec<Request>) -> Turn {
-        let first = if self.rows_since_checkpoint == 0 {
+        let first = if self.rows_since_checkpoint == 0 && !self.index.is_behind() {
             self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             self.inbox.recv_timeout(IDLE_CHECKPOINT_AFTER)
@@ -166,37 +169,45 @@ impl Writer {
     }
 
     /// Commits one batch and passes the outcomes on. An error is the disk's and final.
-    fn serve(&mut self, batch: &mut Vec<Request>) -> Result<(), JournalError> {
+    fn serve(&mut self, batch: &mut Vec<Request>) -> rusqlite::Result<()> {
         let mut refused = vec![None; batch.len()];
-        let committed = match commit(&self.connection, batch, &mut refused) {
-            Ok(committed) => committed,
-            Err(error) => {
-                let failure = JournalError::Storage(error.to_string());
-                self.is_open.store(false, Ordering::Release);
-                for request in batch.drain(..) {
-                    request.refuse(&failure);
-                }
-                return Err(failure);
-            }
-        };
+        let committed = commit(&self.connection, &self.index, batch, &mut refused)?;
         self.rows_since_checkpoint += committed.rows;
-        let settled = outcomes(&self.connection, batch, refused);
+        let settled = outcomes(&self.connection, &self.index, batch, refused);
         if let Some(newest) = committed.newest {
             self.committed.send_replace(newest);
         }
         // Nobody to settle for means that the runtime is gone, and with it everybody who waited.
         let _ = self.settled.send(settled);
-        Ok(())
+        if self.rows_since_checkpoint >= CHECKPOINT_ROWS { self.checkpoint() } else { Ok(()) }
     }
 
     /// Has the log checkpointed, and does the rest that was appended meanwhile, so that the log starts over.
-    fn checkpoint_when_due(&mut self) {
-        if self.checkpointer.has_finished() {
-            checkpoint(&self.connection, "PASSIVE");
+    fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        if self.checkpointer.has_finished()? {
+            checkpoint(&self.connection, Mode::Passive)?;
             self.rows_since_checkpoint = 0;
         } else {
             self.checkpointer.begin();
         }
+        Ok(())
+    }
+
+    /// While there is nothing else to do: brings the index up to date, and the log into the database.
+    fn tidy(&mut self) -> rusqlite::Result<()> {
+        self.rows_since_checkpoint += write_index(&self.connection, &self.index, || self.inbox.is_empty())?;
+        self.checkpoint()
+    }
+
+    /// Stops acknowledging: everything that waits is told.
+    fn fail(&self, batch: &mut Vec<Request>, error: rusqlite::Error) -> JournalError {
+        let failure = JournalError::Storage(error.to_string());
+        tracing::error!(%failure, "the journal cannot write: nothing more is acknowledged");
+        self.is_open.store(false, Ordering::Release);
+        for request in batch.drain(..) {
+            request.refuse(&failure);
+        }
+        failure
     }
 }
 
@@ -219,6 +230,7 @@ pub(super) struct Committed {
 /// left out and the rest done again, so each round leaves out at least one: it ends. An error is the disk's.
 pub(super) fn commit(
     connection: &Connection,
+    index: &StreamIndex,
     batch: &[Request],
     refused: &mut [Option<JournalError>],
 ) -> rusqlite::Result<Committed> {
@@ -227,19 +239,45 @@ pub(super) fn commit(
     }
     loop {
         connection.execute_batch("BEGIN IMMEDIATE")?;
-        match write_all(connection, batch, refused)? {
-            Written::All(committed) => {
+        match write_all(connection, index, batch, refused)? {
+            Written::All(mut committed) => {
+                let slice = index.due();
+                slice.write(connection)?;
+                committed.rows += slice.len();
                 connection.execute_batch("COMMIT")?;
+                index.committed(slice);
                 return Ok(committed);
             }
-            Written::Stopped => connection.execute_batch("ROLLBACK")?,
+            Written::Stopped => {
+                connection.execute_batch("ROLLBACK")?;
+                index.rolled_back();
+            }
         }
     }
+}
+
+/// Writes what waits for the stream index, slice by slice, while `may_go_on`. Gives the number of rows.
+fn write_index(
+    connection: &Connection,
+    index: &StreamIndex,
+    may_go_on: impl Fn() -> bool,
+) -> rusqlite::Result<usize> {
+    let mut rows = 0;
+    while index.is_behind() && may_go_on() {
+        let slice = index.next(BATCH_REQUESTS_MAX);
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        slice.write(connection)?;
+        connection.execute_batch("COMMIT")?;
+        rows += slice.len();
+        index.committed(slice);
+    }
+    Ok(rows)
 }
 
 /// What is to be done after the batch's commit, in its order.
 pub(super) fn outcomes(
     connection: &Connection,
+    index: &StreamIndex,
     batch: &mut Vec<Request>,
     refused: Vec<Option<JournalError>>,
 ) -> Vec<Settled> {
@@ -251,7 +289,7 @@ pub(super) fn outcomes(
                 settled.push(Settled::Other(settle));
             }
             Request::Outcome { stream, command_id, first_version, reply } => {
-                let _ = reply.send(outcome_of(connection, &stream, command_id, first_version));
+                let _ = reply.send(outcome_of(connection, index, &stream, command_id, first_version));
             }
             Request::Close => {}
         }
@@ -266,8 +304,8 @@ enum Written {
 }
 
 const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
-                            causation_id, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-const INSERT_VERSION: &str = "INSERT INTO versions (stream, version, position, command_id) VALUES (?1, ?2, ?3, ?4)";
+                            causation_id, actor, command_id, traceparent) \
+                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const INSERT_COMMAND: &str =
     "INSERT INTO commands (stream, command_id, first_version, event_count, refusal) VALUES (?1, ?2, ?3, ?4, ?5)";
 /// From here on the commands of a stream are found by their ids, those before as well.
@@ -281,13 +319,13 @@ const UPSERT_POSITION: &str = "INSERT INTO positions (subscription, position) VA
 
 fn write_all(
     connection: &Connection,
+    index: &StreamIndex,
     batch: &[Request],
     refused: &mut [Option<JournalError>],
 ) -> rusqlite::Result<Written> {
     let (mut newest, mut rows) = (None, 0);
     // Looked up once for the batch: the cache costs a hash and two moves each time.
     let mut insert_event = connection.prepare_cached(INSERT_EVENT)?;
-    let mut insert_version = connection.prepare_cached(INSERT_VERSION)?;
     for (request, refusal) in batch.iter().zip(refused) {
         if refusal.is_some() {
             continue;
@@ -296,10 +334,16 @@ fn write_all(
             Request::Append(append) if append.fence.is_raised() => {
                 *refusal = Some(JournalError::Conflict("an earlier write of this incarnation failed".to_owned()));
             }
-            Request::Append(append) => match write_append(connection, &mut insert_event, &mut insert_version, append) {
-                Ok(position) => {
+            Request::Append(append) => match write_append(connection, index, &mut insert_event, append) {
+                Ok(Appended::Until(position)) => {
                     newest = position.or(newest);
-                    rows += 2 * append.events.len().max(1) + append.views.len();
+                    rows += append.events.len().max(1) + append.views.len();
+                }
+                Ok(Appended::NotAfter(version)) => {
+                    append.fence.raise();
+                    let (stream, first) = (&append.stream, append.first_version);
+                    let taken = format!("version {first} of {stream} cannot follow version {version}");
+                    *refusal = Some(JournalError::Conflict(taken));
                 }
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
                     append.fence.raise();
@@ -320,14 +364,27 @@ fn write_all(
     Ok(Written::All(Committed { newest, rows }))
 }
 
+enum Appended {
+    /// The position of its last event, if it has any.
+    Until(Option<Position>),
+    /// Nothing: the stream's newest version is this one.
+    NotAfter(u64),
+}
+
 fn write_append(
     connection: &Connection,
+    index: &StreamIndex,
     insert_event: &mut Statement<'_>,
-    insert_version: &mut Statement<'_>,
     append: &Append,
-) -> rusqlite::Result<Option<Position>> {
-    let mut newest = None;
+) -> rusqlite::Result<Appended> {
     let stream = &*append.stream;
+    if !append.events.is_empty() {
+        let newest = index.newest_version(connection, stream)?;
+        if append.first_version != newest + 1 {
+            return Ok(Appended::NotAfter(newest));
+        }
+    }
+    let mut newest = None;
     for (version, event) in (append.first_version..).zip(&append.events) {
         let row = params![
             stream,
@@ -339,23 +396,25 @@ fn write_append(
             append.correlation_id.as_deref(),
             append.causation_id.as_deref(),
             append.actor.as_deref(),
+            append.command_id.as_bytes(),
+            append.traceparent.as_deref(),
         ];
-        let position = insert_event.insert(row)?;
-        insert_version.execute(params![stream, version.cast_signed(), position, append.command_id.as_bytes()])?;
-        newest = Some(position.unsigned_abs());
+        let position = insert_event.insert(row)?.unsigned_abs();
+        index.add(&append.stream, Version { number: version, position, command_id: append.command_id });
+        newest = Some(position);
     }
-    index_command(connection, append)?;
+    index_command(connection, index, append)?;
     for view in &append.views {
         connection.prepare_cached(view.sql)?.execute(params_from_iter(&view.params))?;
     }
     if let Some((version, state)) = &append.snapshot {
         connection.prepare_cached(UPSERT_SNAPSHOT)?.execute(params![stream, version.cast_signed(), state])?;
     }
-    Ok(newest)
+    Ok(Appended::Until(newest))
 }
 
 /// Makes a command findable by its id, where no entity's memory is bound to hold it.
-fn index_command(connection: &Connection, append: &Append) -> rusqlite::Result<()> {
+fn index_command(connection: &Connection, index: &StreamIndex, append: &Append) -> rusqlite::Result<()> {
     let stream = &*append.stream;
     let before = append.first_version.saturating_sub(1);
     let in_memory = SEEN_COMMANDS_MAX as u64;
@@ -365,6 +424,7 @@ fn index_command(connection: &Connection, append: &Append) -> rusqlite::Result<(
             return Ok(());
         }
         if before <= in_memory {
+            index.write_now(connection, stream)?;
             connection.prepare_cached(INDEX_COMMANDS)?.execute([stream])?;
             return Ok(());
         }

@@ -115,6 +115,7 @@ fn means_what_it_meant<E: Entity>(directory: &Path, name: &Name, is_writing: boo
         at_ms: 0,
         correlation_id: None,
         causation_id: None,
+        traceparent: None,
         actor: None,
     };
     let event = decode_event::<E>(&recorded).map_err(|error| format!("{}: {error}", name.file("")))?;

@@ -1,0 +1,310 @@
+//! The stream index: where each version of a stream stands in the order of commits, and which command made it.
+//!
+//! Events are written one after another at the end of their table. An index by stream has them all over: once there are many
+//! streams, nearly every command would change a page of its own, and the log would carry that page. So the index follows
+//! behind: a version waits in memory until its stream's turn to be written to the table `versions`. The turns go round in
+//! the order of the streams, a slice with each commit: neighbours are written together, and no commit pays for many. That
+//! is the rolling merge of O'Neil et al., "The log-structured merge-tree" (Acta Informatica 33, 1996), between one tree in
+//! memory and one on disk.
+//!
+//! The writer changes it, and readers look at it together with the database. Nothing is lost with the memory: what waited is
+//! read again, when the journal is opened, from the events since the last round that was finished.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound::{Included, Unbounded},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::{
+    Position,
+    reads::{newest_position, newest_version},
+};
+use crate::command::CommandId;
+
+/// One version of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) number: u64,
+    pub(super) position: Position,
+    pub(super) command_id: CommandId,
+}
+
+/// The part of the index that is in memory.
+pub(super) struct StreamIndex {
+    waiting: Mutex<Waiting>,
+    waiting_max: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// By stream, each in the order of its versions. Those of a transaction that is not yet committed are the newest.
+    streams: BTreeMap<Arc<str>, VecDeque<Version>>,
+    count: usize,
+    /// The newest position that was added.
+    newest: Position,
+    /// The newest position that is committed.
+    committed: Position,
+    /// The round takes what was there when it began…
+    round_through: Position,
+    /// …and goes on with this stream; with none, at the first.
+    round_at: Option<Arc<str>>,
+}
+
+/// What one transaction writes to the table.
+#[derive(Default)]
+pub(super) struct Slice {
+    rows: Vec<(Arc<str>, Version)>,
+    /// Where the round goes on.
+    next: Option<Arc<str>>,
+    /// Set when the round is finished: all up to here is in the table.
+    through: Option<Position>,
+}
+
+const WAITING: &str = "SELECT stream, version, position, command_id FROM events e \
+                       WHERE position > (SELECT through FROM indexed) AND NOT EXISTS \
+                       (SELECT 1 FROM versions v WHERE v.stream = e.stream AND v.version = e.version) ORDER BY position";
+/// A stream may have been written before its turn; see [`StreamIndex::write_now`].
+const INSERT_VERSION: &str =
+    "INSERT OR IGNORE INTO versions (stream, version, position, command_id) VALUES (?1, ?2, ?3, ?4)";
+const FINISH_ROUND: &str = "UPDATE indexed SET through = ?1";
+
+impl StreamIndex {
+    /// Reads again what was not in the table when the journal was last used. From then on about `waiting_max` versions are in
+    /// memory, at some 40 bytes each.
+    pub(super) fn recover(connection: &Connection, waiting_max: usize) -> rusqlite::Result<Self> {
+        let mut waiting = Waiting::default();
+        let mut statement = connection.prepare(WAITING)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let version = Version {
+                number: row.get::<_, i64>(1)?.unsigned_abs(),
+                position: row.get::<_, i64>(2)?.unsigned_abs(),
+                command_id: CommandId::from_bytes(row.get(3)?),
+            };
+            waiting.add(&row.get::<_, String>(0)?.into(), version);
+        }
+        waiting.newest = newest_position(connection)?;
+        waiting.committed = waiting.newest;
+        waiting.round_through = waiting.newest;
+        Ok(Self { waiting: Mutex::new(waiting), waiting_max })
+    }
+
+    /// The stream's newest version, 0 before its first; the transaction that is being written counts.
+    pub(super) fn newest_version(&self, connection: &Connection, stream: &str) -> rusqlite::Result<u64> {
+        let waiting = self.lock().streams.get(stream).and_then(VecDeque::back).map(|version| version.number);
+        match waiting {
+            Some(newest) => Ok(newest),
+            None => newest_version(connection, stream),
+        }
+    }
+
+    /// Adds a version whose event has been written in the transaction at hand.
+    pub(super) fn add(&self, stream: &Arc<str>, version: Version) {
+        self.lock().add(stream, version);
+    }
+
+    /// What the transaction at hand should write to the table: what is too many in memory.
+    pub(super) fn due(&self) -> Slice {
+        let waiting = self.lock();
+        waiting.slice(waiting.count.saturating_sub(self.waiting_max))
+    }
+
+    /// As [`due`](Self::due), with up to `rows` whether or not there are too many in memory.
+    pub(super) fn next(&self, rows: usize) -> Slice {
+        self.lock().slice(rows)
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.lock().count > 0
+    }
+
+    /// Writes a stream to the table at once, because a statement of this transaction needs all of it there.
+    pub(super) fn write_now(&self, connection: &Connection, stream: &str) -> rusqlite::Result<()> {
+        let versions = self.lock().streams.get(stream).cloned().unwrap_or_default();
+        let mut insert = connection.prepare_cached(INSERT_VERSION)?;
+        versions.iter().try_for_each(|version| version.insert(&mut insert, stream))
+    }
+
+    /// The transaction is committed, and with it `slice`.
+    pub(super) fn committed(&self, slice: Slice) {
+        let mut waiting = self.lock();
+        waiting.committed = waiting.newest;
+        let Slice { rows, next, through } = slice;
+        for (stream, _) in rows {
+            waiting.take_first(&stream);
+        }
+        waiting.round_at = next;
+        if through.is_some() {
+            waiting.round_through = waiting.committed;
+        }
+    }
+
+    /// The transaction is rolled back: what was added in it is gone.
+    pub(super) fn rolled_back(&self) {
+        let waiting = &mut *self.lock();
+        for versions in waiting.streams.values_mut() {
+            while versions.pop_back_if(|version| version.position > waiting.committed).is_some() {
+                waiting.count -= 1;
+            }
+        }
+        waiting.streams.retain(|_, versions| !versions.is_empty());
+        waiting.newest = waiting.committed;
+    }
+
+    /// Begins to read at a moment of its own, and gives the versions of `stream` that wait at that moment, in order. Some of
+    /// them may be in the table already: only those after the table's last are news.
+    pub(super) fn moment<'connection>(
+        &self,
+        connection: &'connection Connection,
+        stream: &str,
+    ) -> rusqlite::Result<(Transaction<'connection>, Vec<Version>)> {
+        // While it is locked nothing leaves the memory, so what is not here is in the table, as the database is now.
+        let waiting = self.lock();
+        let moment = connection.unchecked_transaction()?;
+        let newest = newest_position(connection)?;
+        let versions = waiting.streams.get(stream).into_iter().flatten();
+        let versions = versions.take_while(|version| version.position <= newest).copied().collect();
+        Ok((moment, versions))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, stream: &Arc<str>, version: Version) {
+        match self.streams.get_mut(stream) {
+            Some(waiting) => waiting.push_back(version),
+            None => {
+                self.streams.insert(Arc::clone(stream), VecDeque::from([version]));
+            }
+        }
+        self.count += 1;
+        self.newest = version.position;
+    }
+
+    /// The next rows of the round, at most `rows`: fewer where it ends.
+    fn slice(&self, rows: usize) -> Slice {
+        let mut slice = Slice { next: self.round_at.clone(), ..Slice::default() };
+        if rows == 0 {
+            return slice;
+        }
+        let from = self.round_at.as_deref().map_or(Unbounded, Included);
+        for (stream, versions) in self.streams.range::<str, _>((from, Unbounded)) {
+            for version in versions.iter().take_while(|version| version.position <= self.round_through) {
+                if slice.rows.len() == rows {
+                    slice.next = Some(Arc::clone(stream));
+                    return slice;
+                }
+                slice.rows.push((Arc::clone(stream), *version));
+            }
+        }
+        Slice { next: None, through: Some(self.round_through), ..slice }
+    }
+
+    fn take_first(&mut self, stream: &str) {
+        let Some(versions) = self.streams.get_mut(stream) else { return };
+        self.count -= usize::from(versions.pop_front().is_some());
+        if versions.is_empty() {
+            self.streams.remove(stream);
+        }
+    }
+}
+
+impl Slice {
+    /// How many rows it writes.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Writes it to the table, in the transaction at hand.
+    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut insert = connection.prepare_cached(INSERT_VERSION)?;
+        self.rows.iter().try_for_each(|(stream, version)| version.insert(&mut insert, stream))?;
+        if let Some(through) = self.through {
+            connection.prepare_cached(FINISH_ROUND)?.execute([through.cast_signed()])?;
+        }
+        Ok(())
+    }
+}
+
+impl Version {
+    fn insert(&self, insert: &mut rusqlite::CachedStatement<'_>, stream: &str) -> rusqlite::Result<()> {
+        let Self { number, position, command_id } = self;
+        insert.execute(params![stream, number.cast_signed(), position.cast_signed(), command_id.as_bytes()])?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(number: u64, position: Position) -> Version {
+        Version { number, position, command_id: CommandId::from_u128(u128::from(position)) }
+    }
+
+    fn waiting(versions: &[(&str, u64)]) -> StreamIndex {
+        let index = StreamIndex { waiting: Mutex::default(), waiting_max: 0 };
+        for (position, (stream, number)) in (1..).zip(versions) {
+            index.add(&Arc::from(*stream), version(*number, position));
+        }
+        index.committed(Slice::default());
+        index.lock().round_through = versions.len() as Position;
+        index
+    }
+
+    fn streams(slice: &Slice) -> Vec<(&str, u64)> {
+        slice.rows.iter().map(|(stream, version)| (&**stream, version.number)).collect()
+    }
+
+    #[test]
+    fn a_round_goes_by_streams_and_takes_what_was_there_when_it_began() {
+        let index = waiting(&[("c", 1), ("a", 1), ("b", 1), ("a", 2)]);
+        let first = index.next(3);
+        assert_eq!((streams(&first), first.through), (vec![("a", 1), ("a", 2), ("b", 1)], None));
+        index.add(&Arc::from("c"), version(2, 5));
+        index.committed(first);
+        let last = index.next(3);
+        assert_eq!((streams(&last), last.through), (vec![("c", 1)], Some(4)), "the newer one waits for the next round");
+        index.committed(last);
+        let next = index.next(3);
+        assert_eq!((streams(&next), next.through), (vec![("c", 2)], Some(5)));
+        index.committed(next);
+        assert!(!index.is_behind());
+    }
+
+    #[test]
+    fn one_busy_stream_does_not_hold_up_the_round() {
+        let index = waiting(&[("a", 1), ("a", 2), ("b", 1)]);
+        let mut newest = (2, 3);
+        for through in [3, 6, 9] {
+            for _ in 0..3 {
+                newest = (newest.0 + 1, newest.1 + 1);
+                index.add(&Arc::from("a"), version(newest.0, newest.1));
+            }
+            let slice = index.next(100);
+            assert_eq!(slice.through, Some(through));
+            index.committed(slice);
+        }
+    }
+
+    #[test]
+    fn what_is_rolled_back_has_not_been() {
+        let index = waiting(&[("a", 1)]);
+        index.add(&Arc::from("a"), version(2, 2));
+        index.add(&Arc::from("a"), version(3, 3));
+        index.add(&Arc::from("b"), version(1, 4));
+        index.rolled_back();
+        assert_eq!(streams(&index.next(9)), [("a", 1)]);
+        index.add(&Arc::from("a"), version(2, 2));
+        let slice = index.next(9);
+        assert_eq!(streams(&slice), [("a", 1)], "its round began before");
+        index.committed(slice);
+        assert_eq!(streams(&index.next(9)), [("a", 2)]);
+    }
+}
