@@ -177,6 +177,59 @@ async fn a_journal_of_the_first_layout_opens_with_everything_in_it_and_goes_on()
     system.stop().await;
 }
 
+/// What the builds of layout 2 wrote: three accepted commands beside their versions, one refused.
+fn write_layout_2(directory: &Path) {
+    let database = Connection::open(directory.join("journal.db")).unwrap();
+    database
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA user_version = 2;
+             CREATE TABLE events (position INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, version INTEGER NOT NULL, \
+                event_type TEXT NOT NULL, schema INTEGER NOT NULL, payload TEXT NOT NULL, at_ms INTEGER NOT NULL, \
+                correlation_id TEXT, causation_id TEXT, actor TEXT) STRICT;
+             CREATE TABLE versions (stream TEXT NOT NULL, version INTEGER NOT NULL, position INTEGER NOT NULL, command_id BLOB, \
+                PRIMARY KEY (stream, version)) STRICT, WITHOUT ROWID;
+             CREATE TABLE commands (stream TEXT NOT NULL, command_id BLOB NOT NULL, first_version INTEGER NOT NULL, \
+                event_count INTEGER NOT NULL, refusal TEXT, PRIMARY KEY (stream, command_id)) STRICT, WITHOUT ROWID;
+             CREATE TABLE snapshots (stream TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, state BLOB NOT NULL) \
+                STRICT, WITHOUT ROWID;
+             CREATE TABLE positions (subscription TEXT NOT NULL PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
+        )
+        .unwrap();
+    for version in 1..=3_u64 {
+        let payload = serde_json::to_string(&Counted::Added { amount: version.cast_signed() }).unwrap();
+        let (number, position) = (version.cast_signed(), 10 * version.cast_signed());
+        let event = "INSERT INTO events (position, stream, version, event_type, schema, payload, at_ms) \
+                     VALUES (?1, ?2, ?3, 'counter.added', 1, ?4, 7)";
+        database.execute(event, params![position, STREAM, number, payload]).unwrap();
+        let insert = "INSERT INTO versions VALUES (?1, ?2, ?3, ?4)";
+        database.execute(insert, params![STREAM, number, position, id(version).as_bytes()]).unwrap();
+    }
+    let refusal = serde_json::to_string(&TooLarge { total: 6 }).unwrap();
+    let insert = "INSERT INTO commands VALUES (?1, ?2, 4, 0, ?3)";
+    database.execute(insert, params![STREAM, id(4).as_bytes(), refusal]).unwrap();
+}
+
+#[tokio::test]
+async fn a_journal_of_the_second_layout_opens_with_everything_in_it_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    write_layout_2(directory.path());
+    let mut system = System::start(directory.path()).await;
+    assert_eq!(system.total("a").await, 6);
+    assert_eq!(system.counters.ask("a", Count::Add(10), command(5)).await.unwrap().version, 4);
+    for _ in 0..2 {
+        for (number, amount) in [(1, 1), (2, 2), (3, 3), (5, 10)] {
+            let again = system.counters.ask("a", Count::Add(77), command(number)).await.unwrap();
+            assert_eq!((again.events, again.is_repeat), (vec![Counted::Added { amount }], true));
+        }
+        let refused = system.counters.ask("a", Count::Add(1), command(4)).await.unwrap_err();
+        assert_eq!(refused, AskError::Refused(TooLarge { total: 6 }));
+        assert_eq!(system.total("a").await, 16);
+        system.stop().await;
+        system = System::start(directory.path()).await;
+    }
+    system.stop().await;
+}
+
 #[tokio::test]
 async fn a_journal_of_a_later_layout_is_refused_with_one_sentence() {
     let directory = tempfile::tempdir().unwrap();

@@ -161,6 +161,10 @@ async fn check(directory: &Path, acknowledged: &BTreeSet<u64>) -> usize {
         assert_eq!(event.kind_and_id().1, pile_of(stone));
         parts_of.entry(stone).or_default().push(part);
     }
+    for (stream, newest) in &versions {
+        let of_stream = journal.events(Arc::clone(stream)).await.unwrap();
+        assert!(of_stream.iter().map(|event| event.version).eq(1..=*newest), "{stream} is read as it was written");
+    }
     for (stone, parts) in &parts_of {
         assert_eq!(*parts, (0..PARTS).collect::<Vec<_>>(), "stone {stone} is torn or there twice");
     }

@@ -198,7 +198,8 @@ fn events_of(
     let mut events = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let after = events.last().map_or(after, |event| event.version);
     let room = count.saturating_sub(events.len() as u64);
-    let waiting = waiting.iter().filter(|version| version.number > after).take(usize::try_from(room).unwrap_or(usize::MAX));
+    let waiting =
+        waiting.iter().filter(|version| version.number > after).take(usize::try_from(room).unwrap_or(usize::MAX));
     let mut by_position = connection.prepare_cached(select_events!("events e WHERE position = ?1"))?;
     for version in waiting {
         events.push(by_position.query_row([version.position.cast_signed()], recorded)?);

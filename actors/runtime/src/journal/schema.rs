@@ -89,7 +89,8 @@ pub(super) fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<
     }
     let transaction = connection.transaction()?;
     // Layout 1 did not name itself.
-    let is_layout_1 = found == 0 && transaction.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'events'")?.exists([])?;
+    let is_layout_1 =
+        found == 0 && transaction.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'events'")?.exists([])?;
     if is_layout_1 {
         tracing::info!("the journal is of an older layout: it is rewritten once");
         transaction.execute_batch(SET_LAYOUT_1_ASIDE)?;

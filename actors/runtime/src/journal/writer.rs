@@ -27,9 +27,9 @@ use crate::{command::CommandId, seen::SEEN_COMMANDS_MAX};
 
 /// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
 pub(super) const BATCH_REQUESTS_MAX: usize = 4_096;
-/// Rows written before a checkpoint begins: some 10 to 30 MiB of log, as measured, and on top of it what is appended while the
-/// checkpointer works. A page that many batches change is written back once: smaller steps write more.
-const CHECKPOINT_ROWS: usize = 60_000;
+/// Rows written before a checkpoint begins: a few MiB of log, and on top of it what is appended while the checkpointer works.
+/// Larger steps take the disk for longer at a time, and commits wait behind them; smaller ones write the same pages more often.
+const CHECKPOINT_ROWS: usize = 20_000;
 /// How long the writer idles before it tidies the log.
 const IDLE_CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 
@@ -142,7 +142,8 @@ impl Writer {
         checkpointer.stop();
         if end == JournalError::Closed {
             // Not needed, only faster for whoever opens it next.
-            let tidied = write_index(&connection, &index, || true).and_then(|_| checkpoint(&connection, Mode::Truncate));
+            let tidied =
+                write_index(&connection, &index, || true).and_then(|_| checkpoint(&connection, Mode::Truncate));
             if let Err(error) = tidied {
                 tracing::warn!(%error, "the journal is closed, and what was left to tidy is done when it is opened again");
             }
@@ -257,11 +258,7 @@ pub(super) fn commit(
 }
 
 /// Writes what waits for the stream index, slice by slice, while `may_go_on`. Gives the number of rows.
-fn write_index(
-    connection: &Connection,
-    index: &StreamIndex,
-    may_go_on: impl Fn() -> bool,
-) -> rusqlite::Result<usize> {
+fn write_index(connection: &Connection, index: &StreamIndex, may_go_on: impl Fn() -> bool) -> rusqlite::Result<usize> {
     let mut rows = 0;
     while index.is_behind() && may_go_on() {
         let slice = index.next(BATCH_REQUESTS_MAX);
