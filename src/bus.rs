@@ -143,7 +143,7 @@ fn cloud_event_of(envelope: &Envelope, topic: Arc<str>) -> Result<OutgoingRecord
         source: envelope.source.name(),
         subject: &envelope.subject,
         time,
-        traceparent: None,
+        traceparent: envelope.traceparent.as_deref(),
     };
     Ok(OutgoingRecord { headers: event.headers(), ..record })
 }
@@ -163,7 +163,7 @@ fn handler_of(inbox: Inbox) -> Concurrent {
         let inbox = Arc::clone(&inbox);
         async move {
             let envelope = match read(record.value.as_ref()) {
-                Ok(Some(envelope)) => envelope,
+                Ok(Some(envelope)) => traced(envelope, &record.headers),
                 Ok(None) => return Outcome::Skip,
                 Err(error) => return Outcome::undecodable(error.to_string()),
             };
@@ -174,6 +174,12 @@ fn handler_of(inbox: Inbox) -> Concurrent {
             }
         }
     })
+}
+
+/// A message of a program that says only in the header of which trace it is.
+fn traced(envelope: Envelope, headers: &Headers) -> Envelope {
+    let from_header = || headers.text("traceparent").ok().flatten().map(str::to_owned);
+    Envelope { traceparent: envelope.traceparent.or_else(from_header), ..envelope }
 }
 
 /// Takes in what was set aside.

@@ -169,7 +169,7 @@ pub(crate) struct Call {
 
 impl Call {
     fn new(request: Request, user: Option<&UserId>, asker: Result<Option<Principal>, ApiError>) -> Self {
-        let mut context = RequestContext::new(request.request_id().as_str(), PATIENCE);
+        let mut context = request.context(PATIENCE);
         context.actor = user.map(|user| user.as_str().into());
         Self { request, context, asker }
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use contracts::{OrderId, Service, SessionId, Timestamp};
 use product_service::QuoteLine;
-use runtime::RequestContext;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -86,8 +85,6 @@ pub(crate) async fn answer(
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let body = request.json_bytes(PRODUCT_JSON_BYTES_MAX).await?;
-    let request_id = request.request_id().clone();
-    let context = |within: Duration| RequestContext::new(request_id.as_str(), within);
     match (service, question) {
         (Service::Product, QUOTE) => {
             let lines: Vec<QuoteLine> = about(&body)?;
@@ -95,11 +92,11 @@ pub(crate) async fn answer(
         }
         (Service::Order, ORDER) => {
             let order_id: OrderId = about(&body)?;
-            reply::ok(&shop.orders.get()?.order(&order_id, &context(PATIENCE)).await)
+            reply::ok(&shop.orders.get()?.order(&order_id, &request.context(PATIENCE)).await)
         }
         (Service::Order, SETTLED) => {
             let SettledQuestion { order_id, payment_id, within_ms } = about(&body)?;
-            let context = context(Duration::from_millis(within_ms).min(WITHIN_MAX));
+            let context = request.context(Duration::from_millis(within_ms).min(WITHIN_MAX));
             reply::ok(&shop.orders.get()?.settled(&order_id, &payment_id, &context).await)
         }
         (Service::User, TRUST) => {

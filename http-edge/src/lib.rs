@@ -6,7 +6,7 @@
 //!
 //! - [`server`]: the accept loop: connection cap, header timeout, request timeout, panics, graceful stop
 //! - [`routing`]: warp path groups and the [`route!`] table
-//! - [`request`], [`query`], [`body`], [`fields`]: what came in, limited and checked
+//! - [`request`], [`query`], [`body`], [`fields`]: what came in, limited and checked; [`trace`]: of which trace
 //! - [`auth`]: who is asking, and may they
 //! - [`rate_limit`], [`idempotency`]: too often, and again
 //! - [`reply`], [`json`]: what goes out
@@ -42,6 +42,7 @@ pub mod routing;
 pub mod server;
 pub mod service_port;
 pub mod shop;
+pub mod trace;
 pub mod trust;
 
 pub use error::ApiError;

@@ -31,6 +31,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 use crate::reply::Response;
 use crate::request::{REQUEST_ID_HEADER, Request};
+use crate::trace::TRACEPARENT_HEADER;
 
 /// The header that carries the house's key. It never leaves the house: clients' ones are dropped.
 pub(crate) const HOUSE_KEY_HEADER: &str = "x-house-key";
@@ -138,6 +139,7 @@ impl Peers {
         let Request { method, mut headers, body, arrival, .. } = request;
         strip_hop_by_hop(&mut headers);
         headers.insert(REQUEST_ID_HEADER, arrival.request_id.header_value());
+        headers.insert(TRACEPARENT_HEADER, arrival.traceparent.header_value());
         let body = body.map_err(Into::into).boxed_unsync();
         let deadline = Instant::now() + FORWARD_PATIENCE;
         let answer = self.exchange(service, method, &path, headers, body, deadline).await?;

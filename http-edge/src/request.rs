@@ -3,15 +3,18 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use contracts::RequestId;
 use http_body_util::combinators::UnsyncBoxBody;
+use runtime::RequestContext;
 use warp::http::{HeaderMap, HeaderValue, Method};
 use warp::path::FullPath;
 
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::trace::Traceparent;
 
 /// The header that names a request, in both directions.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";
@@ -79,6 +82,8 @@ impl fmt::Debug for CorrelationId {
 pub struct Arrival {
     /// The request's name.
     pub request_id: CorrelationId,
+    /// Its place in its trace.
+    pub traceparent: Traceparent,
     /// Who is at the other end of the connection; `None` only for requests that came over no socket.
     pub peer: Option<IpAddr>,
 }
@@ -175,6 +180,13 @@ impl Request {
     #[must_use]
     pub fn request_id(&self) -> &CorrelationId {
         &self.arrival.request_id
+    }
+
+    /// What the commands of this request carry, with `patience` until its deadline.
+    #[must_use]
+    pub fn context(&self, patience: Duration) -> RequestContext {
+        let context = RequestContext::new(self.request_id().as_str(), patience);
+        RequestContext { traceparent: Some(self.arrival.traceparent.shared()), ..context }
     }
 
     /// The address at the other end of the connection. No `X-Forwarded-For`: anyone can write one.

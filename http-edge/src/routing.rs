@@ -36,6 +36,7 @@ use warp::{Filter, Rejection};
 use crate::error::ApiError;
 use crate::reply::Response;
 use crate::request::{Arrival, CorrelationId, Path, Request};
+use crate::trace::Traceparent;
 
 /// A set of routes: answers, or lets the next set try.
 pub type Routes = BoxedFilter<(Response,)>;
@@ -117,7 +118,11 @@ fn assemble<B: Buf + Send + 'static>(
     body: impl futures::Stream<Item = Result<B, warp::Error>> + Send + 'static,
 ) -> Request {
     // Without an accept loop (a bare `warp::test`) there is no arrival.
-    let arrival = arrival.unwrap_or_else(|| Arrival { request_id: CorrelationId::generate(), peer: None });
+    let arrival = arrival.unwrap_or_else(|| Arrival {
+        request_id: CorrelationId::generate(),
+        traceparent: Traceparent::of(&headers),
+        peer: None,
+    });
     let frames = body.map_ok(|mut data| Frame::data(copy_all(&mut data)));
     let body = StreamBody::new(frames).boxed_unsync();
     Request { method, path: Path::from(&path), query, headers, body, arrival }

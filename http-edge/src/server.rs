@@ -37,6 +37,7 @@ use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 use crate::reply::Response;
 use crate::request::{Arrival, CorrelationId, REQUEST_ID_HEADER};
 use crate::routing::Routes;
+use crate::trace::Traceparent;
 
 mod stall;
 
@@ -251,7 +252,9 @@ async fn answer(
 ) -> Response {
     let started = Instant::now();
     let request_id = CorrelationId::of(request.headers());
-    let arrival = Arrival { request_id: request_id.clone(), peer: Some(peer.ip().to_canonical()) };
+    let traceparent = Traceparent::of(request.headers());
+    let peer = Some(peer.ip().to_canonical());
+    let arrival = Arrival { request_id: request_id.clone(), traceparent: traceparent.clone(), peer };
     request.extensions_mut().insert(arrival);
     let method = request.method().clone();
     // Without the query: it may hold what must not be logged.
@@ -271,7 +274,8 @@ async fn answer(
     response.headers_mut().insert(REQUEST_ID_HEADER, request_id.header_value());
 
     let elapsed_us = started.elapsed().as_micros();
-    tracing::debug!(%request_id, %method, path, status = response.status().as_u16(), elapsed_us, "request");
+    let (status, traceparent) = (response.status().as_u16(), traceparent.as_str());
+    tracing::debug!(%request_id, traceparent, %method, path, status, elapsed_us, "request");
     response
 }
 

@@ -328,6 +328,9 @@ pub struct Envelope {
     /// On whose behalf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// The trace of the request that began it all, as W3C Trace Context writes it; CloudEvents' extension of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// What it says: `type` and `data`.
     #[serde(flatten)]
     pub message: Message,
@@ -373,6 +376,7 @@ mod tests {
             correlation_id: Some("req_1".into()),
             causation_id: None,
             actor: None,
+            traceparent: None,
             message,
         };
         let json = serde_json::to_value(&envelope).unwrap();

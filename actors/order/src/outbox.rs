@@ -28,6 +28,7 @@ pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
         correlation_id: recorded.correlation_id.clone(),
         causation_id: recorded.causation_id.clone(),
         actor: recorded.actor.clone(),
+        traceparent: recorded.traceparent.clone(),
         message,
     };
     Ok(messages(&order_id, &event, recorded.version).into_iter().enumerate().map(envelope).collect())

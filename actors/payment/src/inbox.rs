@@ -44,7 +44,8 @@ impl PaymentService {
         };
         let Some(command) = command else { return Ok(()) };
         let mut meta = CommandMeta::new(CommandId::of(&["inbox", envelope.id.as_str()]), INBOX_PATIENCE)
-            .caused_by(envelope.id.as_str());
+            .caused_by(envelope.id.as_str())
+            .traced(envelope.traceparent.as_deref());
         meta.correlation_id = envelope.correlation_id.as_deref().map(Arc::from);
         meta.actor = envelope.actor.as_deref().map(Arc::from);
         match self.entities().ask(order_id.as_str(), command, meta).await {

@@ -49,5 +49,5 @@ fn meta(envelope: &Envelope) -> CommandMeta {
     let mut meta = CommandMeta::new(CommandId::of(&["inbox", id]), PATIENCE).caused_by(id);
     meta.correlation_id = envelope.correlation_id.as_deref().map(Into::into);
     meta.actor = envelope.actor.as_deref().map(Into::into);
-    meta
+    meta.traced(envelope.traceparent.as_deref())
 }

@@ -94,6 +94,7 @@ fn envelope(recorded: &Recorded, index: usize, message: Message) -> Envelope {
         correlation_id: recorded.correlation_id.clone(),
         causation_id: recorded.causation_id.clone(),
         actor: recorded.actor.clone(),
+        traceparent: recorded.traceparent.clone(),
         message,
     }
 }
@@ -117,6 +118,7 @@ mod tests {
             correlation_id: Some("req_1".into()),
             causation_id: Some("evt_1".into()),
             actor: Some("usr_1".into()),
+            traceparent: Some("00-aa-bb-00".into()),
         }
     }
 
@@ -135,6 +137,7 @@ mod tests {
         assert!(matches!(told[0].message, Message::StockRejected { available: 0, .. }));
         assert_eq!(told[0].correlation_id.as_deref(), Some("req_1"));
         assert_eq!(told[0].causation_id.as_deref(), Some("evt_1"));
+        assert_eq!(told[0].traceparent.as_deref(), Some("00-aa-bb-00"));
     }
 
     #[test]
