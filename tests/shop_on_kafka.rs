@@ -99,6 +99,46 @@ fn kcat_reads_our_events_as_cloud_events_with_a_json_body() {
 }
 
 #[test]
+fn the_trace_of_a_request_is_on_everything_that_it_causes() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    let Some(broker) = broker() else { return };
+    let shop = on_kafka();
+    let product = Product::create(&shop.admin(), "Cable", "12.34", 10);
+    let buyer = shop.register("traced@example.com");
+    let order = buyer
+        .client
+        .post("/api/v1/orders", order_body(&product.id, 2))
+        .key("traced")
+        .header("traceparent", &format!("00-{TRACE}-b7ad6b7169203331-01"))
+        .send_patiently()
+        .expect(201);
+    let untraced = buyer.order(&product, 1, "untraced");
+    let of = |order: &Answer, topic_name: &str| -> Vec<Value> {
+        let order_id = order.string("order_id");
+        let records = read(&broker, &topic(&shop, topic_name)).into_iter();
+        records.filter(|record| payload(record).to_string().contains(&order_id)).collect()
+    };
+    // The order service's own words, what it asked of the product service, and what that one answered.
+    for (topic_name, event_type) in [
+        ("order-events", "order.created"),
+        ("inventory-commands", "inventory.reserve"),
+        ("inventory-events", "inventory.reserved"),
+    ] {
+        let record = until(SOON, event_type, || {
+            of(&order, topic_name).into_iter().find(|record| payload(record)["type"] == event_type)
+        });
+        let traceparent = header(&record, "traceparent").unwrap_or_default();
+        assert!(traceparent.starts_with(&format!("00-{TRACE}-")) && traceparent.ends_with("-01"), "{record}");
+        assert_eq!(payload(&record)["traceparent"], traceparent, "the body says what the header says");
+        for record in of(&untraced, topic_name) {
+            let begun = header(&record, "traceparent").unwrap_or_default();
+            assert!(begun.len() == traceparent.len() && !begun.contains(TRACE), "a trace of its own: {record}");
+        }
+    }
+    shop.close();
+}
+
+#[test]
 fn kcat_feeds_a_command_and_a_repetition_of_it_changes_nothing() {
     let Some(broker) = broker() else { return };
     let shop = on_kafka();
