@@ -154,16 +154,17 @@ impl SqliteJournal {
         tokio::spawn(settle_in_order(to_settle));
         let checkpointer = open_checkpointer(&file).map_err(database)?;
         let checkpointer = Checkpointer::start(checkpointer, Arc::clone(&database_file)).map_err(unwritable)?;
-        let writer = Writer::new(
+        let writer = Writer {
             connection,
-            Arc::clone(&index),
+            index: Arc::clone(&index),
             checkpointer,
-            inbox.clone(),
+            inbox: inbox.clone(),
             settled,
-            committed_sender,
-            closed_sender,
-            Arc::clone(&is_open),
-        );
+            committed: committed_sender,
+            closed: closed_sender,
+            is_open: Arc::clone(&is_open),
+            rows_since_checkpoint: 0,
+        };
         thread::Builder::new()
             .name("journal-writer".to_owned())
             .spawn(move || {

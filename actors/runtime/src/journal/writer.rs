@@ -92,31 +92,18 @@ impl Settled {
 }
 
 pub(super) struct Writer {
-    connection: Connection,
-    index: Arc<StreamIndex>,
-    checkpointer: Checkpointer,
-    inbox: Receiver<Request>,
-    settled: mpsc::UnboundedSender<Vec<Settled>>,
-    committed: watch::Sender<Position>,
-    closed: watch::Sender<Option<JournalError>>,
-    is_open: Arc<AtomicBool>,
-    rows_since_checkpoint: usize,
+    pub(super) connection: Connection,
+    pub(super) index: Arc<StreamIndex>,
+    pub(super) checkpointer: Checkpointer,
+    pub(super) inbox: Receiver<Request>,
+    pub(super) settled: mpsc::UnboundedSender<Vec<Settled>>,
+    pub(super) committed: watch::Sender<Position>,
+    pub(super) closed: watch::Sender<Option<JournalError>>,
+    pub(super) is_open: Arc<AtomicBool>,
+    pub(super) rows_since_checkpoint: usize,
 }
 
 impl Writer {
-    pub(super) fn new(
-        connection: Connection,
-        index: Arc<StreamIndex>,
-        checkpointer: Checkpointer,
-        inbox: Receiver<Request>,
-        settled: mpsc::UnboundedSender<Vec<Settled>>,
-        committed: watch::Sender<Position>,
-        closed: watch::Sender<Option<JournalError>>,
-        is_open: Arc<AtomicBool>,
-    ) -> Self {
-        Self { connection, index, checkpointer, inbox, settled, committed, closed, is_open, rows_since_checkpoint: 0 }
-    }
-
     /// Serves until it is told to close, everybody is gone, or the disk fails.
     pub(super) fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_REQUESTS_MAX);
