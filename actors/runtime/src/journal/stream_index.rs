@@ -24,6 +24,9 @@ use super::{
 };
 use crate::command::CommandId;
 
+/// What a commit may be made to wait for, of a backlog that a crash has left: a millisecond or two.
+const ARREARS_ROWS: usize = 1_024;
+
 /// One version of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version {
@@ -73,7 +76,7 @@ const FINISH_ROUND: &str = "UPDATE indexed SET through = ?1";
 
 impl StreamIndex {
     /// Reads again what was not in the table when the journal was last used. From then on about `waiting_max` versions are in
-    /// memory, at some 40 bytes each.
+    /// memory, at some 40 bytes each in a few streams, and 200 where each is of another stream.
     pub(super) fn recover(connection: &Connection, waiting_max: usize) -> rusqlite::Result<Self> {
         let mut waiting = Waiting::default();
         let mut statement = connection.prepare(WAITING)?;
@@ -106,13 +109,15 @@ impl StreamIndex {
         self.lock().add(stream, version);
     }
 
-    /// What the transaction at hand should write to the table: what is too many in memory.
-    pub(super) fn due(&self) -> Slice {
+    /// What the transaction at hand should write to the table: what is too many in memory, but of a backlog not more than
+    /// [`ARREARS_ROWS`] beyond the `rows` that it writes anyway.
+    pub(super) fn due(&self, rows: usize) -> Slice {
         let waiting = self.lock();
-        waiting.slice(waiting.count.saturating_sub(self.waiting_max))
+        let too_many = waiting.count.saturating_sub(self.waiting_max);
+        waiting.slice(too_many.min(rows + ARREARS_ROWS))
     }
 
-    /// As [`due`](Self::due), with up to `rows` whether or not there are too many in memory.
+    /// The next rows of the round, whether or not there are too many in memory: at most `rows`.
     pub(super) fn next(&self, rows: usize) -> Slice {
         self.lock().slice(rows)
     }

@@ -229,7 +229,7 @@ pub(super) fn commit(
         connection.execute_batch("BEGIN IMMEDIATE")?;
         match write_all(connection, index, batch, refused)? {
             Written::All(mut committed) => {
-                let slice = index.due();
+                let slice = index.due(committed.rows);
                 slice.write(connection)?;
                 committed.rows += slice.len();
                 connection.execute_batch("COMMIT")?;
