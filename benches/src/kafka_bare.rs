@@ -98,6 +98,7 @@ fn consumes_with(broker: &str, topic: &str, group: &str, count: u64, work: impl 
         .set("enable.auto.commit", "true")
         .set("auto.commit.interval.ms", "1000")
         .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.wait.max.ms", "50")
         .set("queued.min.messages", "10000")
         // Ours holds 4 MB for each of eight partitions; here one queue holds all.
         .set("queued.max.messages.kbytes", "32768")
