@@ -240,13 +240,13 @@ impl FilledJournal {
 /// Each event is a record, keyed by its entity.
 fn outbox(journal: &Arc<dyn Journal>, topic: &str) -> JournalOutbox {
     let topic: Arc<str> = topic.into();
-    JournalOutbox::new(Arc::clone(journal), move |event: &Recorded| {
+    JournalOutbox::new(Arc::clone(journal), move |event: Recorded| {
         let (_, id) = event.kind_and_id();
         vec![OutgoingRecord {
             topic: Arc::clone(&topic),
             partition: None,
             key: Some(id.to_owned().into()),
-            value: Some(event.payload.clone().into()),
+            value: Some(event.payload.into()),
             timestamp_ms: None,
             headers: Headers::default(),
         }]

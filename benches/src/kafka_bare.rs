@@ -40,7 +40,8 @@ impl ProducerContext for Count {
 /// # Panics
 /// When that takes too long.
 pub fn await_leaders(broker: &str, topic: &str, partitions: usize) {
-    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", broker).create().expect("the client starts");
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", broker).create().expect("the client starts");
     let until = Instant::now() + SILENCE_MAX;
     loop {
         let metadata = client.fetch_metadata(Some(topic), SILENCE_MAX).expect("the broker answers");

@@ -432,13 +432,13 @@ struct Narrow {
 }
 
 impl LogSink for Narrow {
-    fn send(&self, record: OutgoingRecord, acknowledge: Acknowledge) -> Result<(), Box<NotTaken>> {
+    fn send(&self, record: &OutgoingRecord, acknowledge: Acknowledge) -> Result<(), NotTaken> {
         let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         let headers = record.headers.as_slice().iter().map(|header| header.name.len() + of(&header.value));
         let bytes = of(&record.value) + headers.sum::<usize>();
         acknowledge(match bytes > self.bytes_max {
             true => Err(SinkError::Refused(format!("{bytes} bytes"))),
-            false => self.log.write(record),
+            false => self.log.write(record.clone()),
         });
         Ok(())
     }

@@ -329,7 +329,7 @@ fn send_dead_letter(returns: &Arc<Returns>, sink: &dyn LogSink, group: &str, ord
     if order.is_without_content {
         letter = without_content(letter);
     }
-    if let Err(not_taken) = sink.send(letter, acknowledge) {
+    if let Err(not_taken) = sink.send(&letter, acknowledge) {
         returns.give(Returned::DeadLetter(ticket, Err(not_taken.error)));
     }
 }
