@@ -21,8 +21,8 @@ use super::{
 };
 use crate::ports::{LogSink, NotTaken, Outbox, OutboxEntry, SinkError, Written};
 
-/// Entries read at once.
-const READ_ENTRIES_MAX: usize = 8_192;
+/// Entries read at once: how far a reading may go past the bounds of [`RelayLimits`].
+pub const READ_ENTRIES_MAX: usize = 8_192;
 /// Records sent before the mailbox is looked into again: sending must keep neither acknowledgements nor the next reading waiting.
 const SEND_RECORDS_MAX: usize = 1_024;
 /// How long the outbox may take for one answer.
