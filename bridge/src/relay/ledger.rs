@@ -37,6 +37,7 @@ pub const REFUSED: &str = "refused";
 pub struct RelayLimits {
     /// Records that were read and are not all written: past it nothing more is read. It bounds memory, what a crash
     /// repeats, and how far keys that work may run ahead of one that does not. One reading more than fits is allowed.
+    /// More is slower, too: what was read is no longer in the processor's cache when its turn comes.
     pub records_max: usize,
     /// The same in bytes of keys, values and headers.
     pub bytes_max: usize,
@@ -53,7 +54,7 @@ pub struct RelayLimits {
 impl Default for RelayLimits {
     fn default() -> Self {
         Self {
-            records_max: 32_768,
+            records_max: 16_384,
             bytes_max: 64 << 20,
             burst: 1,
             backoff: Backoff {
