@@ -11,20 +11,23 @@ use bridge::{
         handler::{self, CONCURRENCY_MAX},
     },
     kafka::{KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig, KafkaTopics, TopicSpec},
-    ports::{Assignment, Commit, Credit, LogSource, PartitionOwner, SourceEvent},
+    ports::{Assignment, Commit, Credit, LogSource, Outbox, PartitionOwner, SourceEvent},
     record::{Headers, OutgoingRecord, Record, TopicPartition},
     relay::{JournalOutbox, RelayArguments, RelayBoard, RelayLimits, start_relay},
 };
+use ractor::Actor;
 use runtime::{
-    Journal, Recorded,
+    Journal, Recorded, Roster,
     journal::sqlite::{SqliteJournal, SqliteOptions},
+    supervision::{Supervisor, SupervisorSpec},
 };
 use tokio::runtime::Runtime;
 
 use crate::{
     bench_directory::BenchDirectory,
     bridge_dispatch::{Progress, workers},
-    durable, stock,
+    durable::{self, House},
+    kafka_bare, stock,
 };
 
 /// No measurement takes this long unless something is wrong.
@@ -34,7 +37,7 @@ fn settings(broker: &str) -> KafkaClientSettings {
     KafkaClientSettings::plain(broker, "microcommerce-bench")
 }
 
-/// Makes a topic of `partitions` partitions; false when it is there already.
+/// Makes a topic of `partitions` partitions and waits until each has a leader; false when it is there already.
 ///
 /// # Panics
 /// When it cannot be made.
@@ -43,6 +46,7 @@ pub fn create_topic(broker: &str, topic: &str, partitions: i32) -> bool {
     let made = Runtime::new()
         .expect("tokio starts")
         .block_on(async { topics.create_missing(&[TopicSpec::new(topic, partitions)]).await });
+    kafka_bare::await_leaders(broker, topic, partitions as usize);
     !made.expect("the broker answers").is_empty()
 }
 
@@ -148,60 +152,103 @@ async fn handler_of(work: Work, progress: &Arc<Progress>) -> Arc<dyn Handler> {
     }
 }
 
-fn to_record(topic: &Arc<str>, event: &Recorded) -> Vec<OutgoingRecord> {
-    let (_, id) = event.kind_and_id();
-    vec![OutgoingRecord {
-        topic: Arc::clone(topic),
-        partition: None,
-        key: Some(id.to_owned().into()),
-        value: Some(event.payload.clone().into()),
-        timestamp_ms: None,
-        headers: Headers::default(),
-    }]
+/// A journal on disk with events in it. It may be relayed as often as one likes: each relay has a name, and so a place, of its own.
+pub struct FilledJournal {
+    tokio: Runtime,
+    directory: BenchDirectory,
+    count: u64,
 }
 
-/// Fills a journal with `count` events of `keys` entities, then relays it: the time from the relay's start until every event
-/// is acknowledged, as its health shows it every 50 ms.
-///
-/// # Panics
-/// When it does not come to its end.
-#[must_use]
-pub fn relays(broker: &str, topic: &str, count: u64, keys: usize) -> Duration {
-    let directory = BenchDirectory::new();
-    Runtime::new().expect("tokio starts").block_on(async {
-        let options = SqliteOptions { directory: directory.path().to_owned(), views: "" };
-        let journal: Arc<dyn Journal> = SqliteJournal::open(&options).expect("the journal opens");
-        let (entities, supervisor) = durable::start(Arc::clone(&journal), durable::all_awake()).await;
-        let keys: Vec<Arc<str>> = stock::keys(keys);
-        // Many at once, so that group commit makes it quick.
-        let asked = futures::future::join_all((0..8_192_u64).map(|asker| {
-            let (entities, keys) = (entities.clone(), keys.clone());
-            async move {
-                for number in (asker..count).step_by(8_192) {
-                    let key = Arc::clone(&keys[(number % keys.len() as u64) as usize]);
-                    let accepted = entities.ask(key, stock::command(number), stock::meta(number)).await;
-                    accepted.expect("every command is accepted");
-                }
+impl FilledJournal {
+    /// Fills a journal with `count` events of `keys` entities and closes it, so that nothing of that goes on in a measurement.
+    ///
+    /// # Panics
+    /// When an event is not accepted.
+    #[must_use]
+    pub fn new(count: u64, keys: usize) -> Self {
+        let (tokio, directory) = (Runtime::new().expect("tokio starts"), BenchDirectory::new());
+        tokio.block_on(async {
+            let house = House::open(&directory, durable::all_awake()).await;
+            // Many at once, so that group commit makes it quick.
+            durable::ask_all(&house.entities, 8_192, &stock::keys(keys).into(), 0..count, move |number| {
+                (number % keys as u64) as usize
+            })
+            .await;
+            house.close().await;
+        });
+        Self { tokio, directory, count }
+    }
+
+    /// What a relay writes to `topic`, in order.
+    ///
+    /// # Panics
+    /// When the journal cannot be read.
+    #[must_use]
+    pub fn records(&self, topic: &str) -> Vec<OutgoingRecord> {
+        self.tokio.block_on(async {
+            let journal = self.open();
+            let outbox = outbox(&journal, topic);
+            let (mut records, mut position) = (Vec::new(), 0);
+            while records.len() < self.count as usize {
+                let entries = outbox.read_after(position, 4_096).await.expect("the journal answers");
+                position = entries.last().expect("there are more").position;
+                records.extend(entries.into_iter().flat_map(|entry| entry.records));
             }
-        }));
-        asked.await;
-        let topic: Arc<str> = topic.into();
-        let arguments = RelayArguments {
-            name: "bench".into(),
-            outbox: Arc::new(JournalOutbox::new(Arc::clone(&journal), move |event| to_record(&topic, event))),
-            sink: Arc::new(KafkaSink::start(KafkaSinkConfig::new(settings(broker))).expect("the sink starts")),
-            limits: RelayLimits::default(),
-            board: RelayBoard::default(),
-        };
-        let mut health = arguments.board.watch();
-        let began = Instant::now();
-        let relay = start_relay(arguments, supervisor.get_cell()).await.expect("the relay starts");
-        let done = health.wait_for(|health| health.written == count && health.lag == 0);
-        tokio::time::timeout(PATIENCE, done).await.expect("all is relayed in time").expect("the board is there");
-        let took = began.elapsed();
-        relay.stop_and_wait(None, None).await.expect("the relay stops");
-        supervisor.stop_and_wait(None, None).await.expect("the tree stops");
-        journal.close().await;
-        took
+            journal.close().await;
+            records
+        })
+    }
+
+    /// Relays all of it to `topic`: the time from the relay's start, its reading of the journal and its connection to Kafka among
+    /// it, until every event is acknowledged, as its health shows it every 50 ms.
+    ///
+    /// # Panics
+    /// When it does not come to its end.
+    #[must_use]
+    pub fn relays(&self, broker: &str, topic: &str) -> Duration {
+        self.tokio.block_on(async {
+            let journal = self.open();
+            let spec = SupervisorSpec::new("bench", Vec::new());
+            let (supervisor, _) =
+                Supervisor::spawn(None, Supervisor, (spec, Roster::new())).await.expect("a supervisor starts");
+            let arguments = RelayArguments {
+                name: topic.into(),
+                outbox: Arc::new(outbox(&journal, topic)),
+                sink: Arc::new(KafkaSink::start(KafkaSinkConfig::new(settings(broker))).expect("the sink starts")),
+                limits: RelayLimits::default(),
+                board: RelayBoard::default(),
+            };
+            let mut health = arguments.board.watch();
+            let began = Instant::now();
+            let relay = start_relay(arguments, supervisor.get_cell()).await.expect("the relay starts");
+            let done = health.wait_for(|health| health.written == self.count && health.lag == 0);
+            tokio::time::timeout(PATIENCE, done).await.expect("all is relayed in time").expect("the board is there");
+            let took = began.elapsed();
+            relay.stop_and_wait(None, None).await.expect("the relay stops");
+            supervisor.stop_and_wait(None, None).await.expect("the tree stops");
+            journal.close().await;
+            took
+        })
+    }
+
+    fn open(&self) -> Arc<dyn Journal> {
+        let options = SqliteOptions { directory: self.directory.path().to_owned(), views: "" };
+        SqliteJournal::open(&options).expect("the journal opens")
+    }
+}
+
+/// Each event is a record, keyed by its entity.
+fn outbox(journal: &Arc<dyn Journal>, topic: &str) -> JournalOutbox {
+    let topic: Arc<str> = topic.into();
+    JournalOutbox::new(Arc::clone(journal), move |event: Recorded| {
+        let (_, id) = event.kind_and_id();
+        vec![OutgoingRecord {
+            topic: Arc::clone(&topic),
+            partition: None,
+            key: Some(id.to_owned().into()),
+            value: Some(event.payload.into()),
+            timestamp_ms: None,
+            headers: Headers::default(),
+        }]
     })
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bridge::record::OutgoingRecord;
 use rdkafka::{
     client::ClientContext,
     config::{ClientConfig, FromClientConfigAndContext},
@@ -34,12 +35,56 @@ impl ProducerContext for Count {
     }
 }
 
-/// Writes `count` records over `keys` keys with an idempotent producer, set up as ours is; the time until all are acknowledged.
+/// Waits until every partition of a topic has a leader: what a producer finds missing it looks for again only after a pause.
+///
+/// # Panics
+/// When that takes too long.
+pub fn await_leaders(broker: &str, topic: &str, partitions: usize) {
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", broker).create().expect("the client starts");
+    let until = Instant::now() + SILENCE_MAX;
+    loop {
+        let metadata = client.fetch_metadata(Some(topic), SILENCE_MAX).expect("the broker answers");
+        let topics = metadata.topics();
+        let leaders = topics[0].partitions().iter().filter(|partition| partition.leader() >= 0).count();
+        if leaders == partitions {
+            return;
+        }
+        assert!(Instant::now() < until, "{leaders} of {partitions} partitions have a leader");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Writes `count` records over `keys` keys; the time until all are acknowledged.
 ///
 /// # Panics
 /// When a record is not written: then there is nothing to measure.
 #[must_use]
 pub fn produces(broker: &str, topic: &str, count: u64, keys: u64, value_bytes: usize) -> Duration {
+    let bodies = Bodies::new(value_bytes);
+    let keys: Vec<String> = (0..keys).map(|key| format!("key-{key:08}")).collect();
+    produce(broker, count, |number| {
+        let key = &keys[(number % keys.len() as u64) as usize];
+        BaseRecord::to(topic).key(key.as_bytes()).payload(bodies.nth(number))
+    })
+}
+
+/// Writes these very records, byte for byte, to `topic`; the time until all are acknowledged.
+///
+/// # Panics
+/// When a record is not written, or has headers: then there is nothing to measure.
+#[must_use]
+pub fn produces_these(broker: &str, topic: &str, records: &[OutgoingRecord]) -> Duration {
+    produce(broker, records.len() as u64, |number| {
+        let OutgoingRecord { key, value, headers, .. } = &records[number as usize];
+        assert!(headers.as_slice().is_empty());
+        let record = BaseRecord::<[u8], [u8], ()>::to(topic);
+        record.key(key.as_deref().unwrap_or_default()).payload(value.as_deref().unwrap_or_default())
+    })
+}
+
+/// Writes with an idempotent producer, set up as ours is.
+fn produce<'a>(broker: &str, count: u64, nth: impl Fn(u64) -> BaseRecord<'a, [u8], [u8], ()>) -> Duration {
     let written = Arc::new(AtomicU64::new(0));
     let mut config = ClientConfig::new();
     config
@@ -51,12 +96,9 @@ pub fn produces(broker: &str, topic: &str, count: u64, keys: u64, value_bytes: u
         .set("partitioner", "murmur2_random");
     let producer =
         ThreadedProducer::from_config_and_context(&config, Count(Arc::clone(&written))).expect("the producer starts");
-    let bodies = Bodies::new(value_bytes);
-    let keys: Vec<String> = (0..keys).map(|key| format!("key-{key:08}")).collect();
     let began = Instant::now();
     for number in 0..count {
-        let key = &keys[(number % keys.len() as u64) as usize];
-        let mut record = BaseRecord::<_, [u8], _>::to(topic).key(key).payload(bodies.nth(number));
+        let mut record = nth(number);
         while let Err((error, back)) = producer.send(record) {
             let is_full = matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
             assert!(is_full, "{error}");
@@ -98,6 +140,7 @@ fn consumes_with(broker: &str, topic: &str, group: &str, count: u64, work: impl 
         .set("enable.auto.commit", "true")
         .set("auto.commit.interval.ms", "1000")
         .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.wait.max.ms", "50")
         .set("queued.min.messages", "10000")
         // Ours holds 4 MB for each of eight partitions; here one queue holds all.
         .set("queued.max.messages.kbytes", "32768")

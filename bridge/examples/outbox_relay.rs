@@ -58,7 +58,7 @@ impl Entity for Counter {
 }
 
 /// The outbox: a pure function of an event. Its id is the same each time, so that readers recognise what comes twice.
-fn to_records(event: &Recorded) -> Vec<OutgoingRecord> {
+fn to_records(event: Recorded) -> Vec<OutgoingRecord> {
     let (_, subject) = event.kind_and_id();
     let id = format!("evt_{subject}_{}", event.version);
     let time = jiff::Timestamp::from_millisecond(event.at_ms).unwrap_or_default().to_string();

@@ -196,8 +196,8 @@ impl State {
 }
 
 impl LogSink for MemoryLog {
-    fn send(&self, record: OutgoingRecord, acknowledge: Acknowledge) -> Result<(), Box<NotTaken>> {
-        acknowledge(self.write(record));
+    fn send(&self, record: &OutgoingRecord, acknowledge: Acknowledge) -> Result<(), NotTaken> {
+        acknowledge(self.write(record.clone()));
         Ok(())
     }
 

@@ -158,13 +158,11 @@ pub enum SinkError {
 
 /// Called exactly once for each record taken: after every replica that must have it has it, or when that failed. It runs on
 /// the sink's thread and must return at once.
-pub type Acknowledge = Box<dyn FnOnce(Result<Written, SinkError>) + Send>;
+pub type Acknowledge = Box<dyn FnOnce(Result<Written, SinkError>) + Send + Sync>;
 
-/// A record that was not taken, given back with its acknowledgement uncalled.
+/// A record was not taken: its acknowledgement comes back uncalled.
 pub struct NotTaken {
-    /// The record.
-    pub record: OutgoingRecord,
-    /// Its acknowledgement.
+    /// The acknowledgement.
     pub acknowledge: Acknowledge,
     /// Why.
     pub error: SinkError,
@@ -174,11 +172,11 @@ pub struct NotTaken {
 /// fails: who needs order past a failure sends the next one of a key after the acknowledgement of the last, or sends again
 /// from the first that failed.
 pub trait LogSink: Send + Sync + 'static {
-    /// Queues a record and returns at once.
+    /// Queues a copy of a record and returns at once: who may have to send it again keeps it.
     ///
     /// # Errors
-    /// [`NotTaken`] gives the record back: the queue is full, or the record cannot be written at all.
-    fn send(&self, record: OutgoingRecord, acknowledge: Acknowledge) -> Result<(), Box<NotTaken>>;
+    /// [`NotTaken`]: the queue is full, or the record cannot be written at all.
+    fn send(&self, record: &OutgoingRecord, acknowledge: Acknowledge) -> Result<(), NotTaken>;
 
     /// Resolves when there is room again; at once where there is.
     fn room(&self) -> BoxFuture<'static, ()>;

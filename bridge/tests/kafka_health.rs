@@ -1,15 +1,13 @@
 //! The health topics on a real Kafka, seen from outside: by other clients, by an original's rules, and with the broker gone and back.
 //!
 //! They need `KAFKA_BROKER`; with `REQUIRE_KAFKA=1` they fail without it instead of being skipped. Those that stop the broker start one of
-//! their own with `deploy/local/kafka.sh` on a port of its own; `KAFKA_VERSION` chooses its version.
+//! their own with `deploy/local/kafka.sh` on ports of their own; `KAFKA_VERSION` chooses its version.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -21,7 +19,9 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use support::{House, PATIENCE, always, eventually, kafka_at, kafka_broker, kafka_with_prefix, unique};
+use support::{
+    House, PATIENCE, always, eventually, kafka::OwnBrokers, kafka_at, kafka_broker, kafka_with_prefix, unique,
+};
 
 const PING_TOPIC: &str = "service-ping";
 const PONG_TOPIC: &str = "service-pong";
@@ -323,42 +323,6 @@ async fn neither_gateway_nor_service_joins_a_group() {
     }
 }
 
-/// A broker of this test's own, stopped when the test ends.
-struct OwnBroker {
-    port: u16,
-}
-
-impl OwnBroker {
-    fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    async fn run(&self, command: &'static str) -> Duration {
-        let (port, began) = (self.port, Instant::now());
-        let output = tokio::task::spawn_blocking(move || {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/kafka.sh");
-            let version = std::env::var("KAFKA_VERSION").unwrap_or_else(|_| "3.7.0".to_owned());
-            let mut bash = Command::new("bash");
-            bash.arg(script).arg(command).env("KAFKA_PORT", port.to_string());
-            if command == "start" {
-                bash.arg(version);
-            }
-            bash.output().unwrap()
-        })
-        .await
-        .unwrap();
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        began.elapsed()
-    }
-}
-
-impl Drop for OwnBroker {
-    fn drop(&mut self) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/kafka.sh");
-        let _ = Command::new("bash").arg(script).arg("stop").env("KAFKA_PORT", self.port.to_string()).output();
-    }
-}
-
 /// Unreachable shows within this: the silence, and a margin for a busy machine.
 const AWAY_SHOWS: Duration = Duration::from_secs(3);
 
@@ -370,7 +334,7 @@ async fn health_is_right_with_the_broker_absent_up_stopped_killed_frozen_and_bac
     let Some(_) = kafka_broker("health_is_right_with_the_broker_absent_up_stopped_killed_frozen_and_back") else {
         return;
     };
-    let broker = OwnBroker { port: 19_592 };
+    let broker = OwnBrokers::new(1);
     let service = "a-service";
     let house = House::start(kafka_at(&broker.address()), &[service]).await;
     let _service = house.start_service(service).await;
@@ -407,7 +371,7 @@ async fn back(house: &House, service: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_that_vanish_are_created_again() {
     let Some(_) = kafka_broker("topics_that_vanish_are_created_again") else { return };
-    let broker = OwnBroker { port: 19_692 };
+    let broker = OwnBrokers::new(1);
     broker.run("start").await;
     let service = "a-service";
     let house = House::start(kafka_at(&broker.address()), &[service]).await;

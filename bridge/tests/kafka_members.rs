@@ -196,7 +196,7 @@ async fn one_broker_of_three_may_die() {
         return;
     }
     const RECORDS: usize = 60_000;
-    let brokers = OwnBrokers { port: 29_292, count: 3 };
+    let brokers = OwnBrokers::new(3);
     brokers.run("start").await;
     let (address, topic, group) = (brokers.address(), new_topic(&brokers.address(), 8).await, unique("group"));
     let (topics, began) = (KafkaTopics::new(settings(&address)).unwrap(), Instant::now());
@@ -234,7 +234,7 @@ async fn with_the_broker_absent_killed_and_back_nothing_is_lost_in_either_direct
         return;
     }
     const RECORDS: usize = 40_000;
-    let broker = OwnBrokers { port: 29_392, count: 1 };
+    let broker = OwnBrokers::new(1);
     let (address, topic, group) = (broker.address(), unique("kaf"), unique("group"));
     let directory = TempDir::new().unwrap();
     let mut effects = Effects::new(&directory, RECORDS);

@@ -8,7 +8,7 @@ mod support;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -111,12 +111,13 @@ async fn flushed_means_that_every_acknowledgement_has_returned() {
     let ((begins, begun), (lets_go, let_go)) = (mpsc::channel(), mpsc::channel::<()>());
     let has_returned = Arc::new(AtomicBool::new(false));
     let returning = Arc::clone(&has_returned);
+    let let_go = Mutex::new(let_go);
     let acknowledge = Box::new(move |_: Result<_, _>| {
         begins.send(()).unwrap();
-        let _ = let_go.recv_timeout(Duration::from_secs(20));
+        let _ = let_go.lock().unwrap().recv_timeout(Duration::from_secs(20));
         returning.store(true, Ordering::SeqCst);
     });
-    assert!(sink.send(outgoing("t", Some("k"), Some("v")), acknowledge).is_ok());
+    assert!(sink.send(&outgoing("t", Some("k"), Some("v")), acknowledge).is_ok());
     begun.recv_timeout(Duration::from_secs(20)).unwrap();
     assert!(!sink.flush(Duration::from_millis(50)).await);
     lets_go.send(()).unwrap();

@@ -89,7 +89,7 @@ async fn every_event_of_a_journal_reaches_the_topic_in_order_though_the_relay_is
     let name = topic.clone();
     let arguments = RelayArguments {
         name: "kafka-relay".into(),
-        outbox: Arc::new(JournalOutbox::new(Arc::clone(&journal), move |event| vec![to_record(&name, event)])),
+        outbox: Arc::new(JournalOutbox::new(Arc::clone(&journal), move |event| vec![to_record(&name, &event)])),
         sink: Arc::new(sink(&broker)),
         limits: RelayLimits::default(),
         board: RelayBoard::default(),

@@ -358,13 +358,13 @@ async fn a_full_sink_takes_nothing_and_calls_when_there_is_room() {
     let mut refusals = 0;
     for index in 0..10_000_usize {
         let told = told.clone();
-        let mut record = outgoing(&topic, Some("k"), Some(&index.to_string()));
+        let record = outgoing(&topic, Some("k"), Some(&index.to_string()));
         let mut acknowledge: microcommerce_bridge::ports::Acknowledge =
             Box::new(move |result| told.send((index, result.unwrap().offset)).unwrap());
-        while let Err(not_taken) = sink.send(record, acknowledge) {
+        while let Err(not_taken) = sink.send(&record, acknowledge) {
             assert_eq!(not_taken.error, SinkError::Full);
             assert!(sink.in_flight() <= 100);
-            (record, acknowledge) = (not_taken.record, not_taken.acknowledge);
+            acknowledge = not_taken.acknowledge;
             refusals += 1;
             tokio::time::timeout(PATIENCE, sink.room()).await.unwrap();
         }
@@ -417,7 +417,7 @@ async fn a_dropped_sink_still_sends_what_it_has_taken() {
     for index in 0..50 {
         let told = told.clone();
         let record = outgoing(&topic, None, Some(&index.to_string()));
-        sink.send(record, Box::new(move |result| told.send(result).unwrap()))
+        sink.send(&record, Box::new(move |result| told.send(result).unwrap()))
             .map_err(|not_taken| not_taken.error)
             .unwrap();
     }

@@ -28,15 +28,12 @@ use support::{
     kafka_broker, unique,
 };
 
-const PORT: u16 = 29_492;
-const TLS_PORT: u16 = PORT + 2_000;
-
-fn settings(ca_file: Option<&str>, mechanism: &str, password: &str) -> KafkaClientSettings {
+fn settings(address: &str, ca_file: Option<&str>, mechanism: &str, password: &str) -> KafkaClientSettings {
     let tls = Tls { ca_file: ca_file.map(str::to_owned), certificate_and_key_files: None };
     let sasl = Sasl { mechanism: mechanism.to_owned(), username: "shop".to_owned(), password: password.to_owned() };
     KafkaClientSettings {
         security: Security { tls: Some(tls), sasl: Some(sasl) },
-        ..KafkaClientSettings::plain(format!("127.0.0.1:{TLS_PORT}"), "bridge-test")
+        ..KafkaClientSettings::plain(address, "bridge-test")
     }
 }
 
@@ -49,16 +46,16 @@ fn source(settings: &KafkaClientSettings, topic: &str) -> Box<dyn LogSource> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_speaks_encrypted_and_by_name_and_to_nobody_else() {
     let Some(_) = kafka_broker("every_client_speaks_encrypted_and_by_name_and_to_nobody_else") else { return };
-    let broker = OwnBrokers { port: PORT, count: 1 };
-    let ca_file = broker.start_with_tls().await;
+    let broker = OwnBrokers::new(1);
+    let (address, ca_file) = (broker.tls_address(), broker.start_with_tls().await);
     for mechanism in ["SCRAM-SHA-512", "PLAIN"] {
-        records_topics_and_dead_letters_go_through(&settings(Some(&ca_file), mechanism, "shop-secret")).await;
+        records_topics_and_dead_letters_go_through(&settings(&address, Some(&ca_file), mechanism, "shop-secret")).await;
     }
-    pings_and_pongs_go_through(settings(Some(&ca_file), "SCRAM-SHA-512", "shop-secret")).await;
+    pings_and_pongs_go_through(settings(&address, Some(&ca_file), "SCRAM-SHA-512", "shop-secret")).await;
     let strangers = [
-        ("a wrong password", settings(Some(&ca_file), "SCRAM-SHA-512", "guessed")),
-        ("a broker that nobody vouches for", settings(None, "SCRAM-SHA-512", "shop-secret")),
-        ("no encryption", KafkaClientSettings::plain(format!("127.0.0.1:{TLS_PORT}"), "bridge-test")),
+        ("a wrong password", settings(&address, Some(&ca_file), "SCRAM-SHA-512", "guessed")),
+        ("a broker that nobody vouches for", settings(&address, None, "SCRAM-SHA-512", "shop-secret")),
+        ("no encryption", KafkaClientSettings::plain(&address, "bridge-test")),
     ];
     for (case, settings) in strangers {
         nothing_goes_through(case, &settings).await;

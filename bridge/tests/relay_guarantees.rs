@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering};
 use microcommerce_bridge::{
     ports::{LogSink, SinkError},
     record::OutgoingRecord,
-    relay::{OnRefused, RelayLimits, RelayMessage},
+    relay::{OnRefused, RelayLimits, RelayMessage, actor::READ_ENTRIES_MAX},
 };
 use ractor::ActorStatus;
 use support::{
@@ -85,7 +85,7 @@ async fn a_key_that_fails_waits_alone_until_the_span_is_full() {
     })
     .await;
     let health = board.health();
-    assert!(health.span <= 500 + 4_096, "{health:?}");
+    assert!(health.span <= 500 + READ_ENTRIES_MAX, "{health:?}");
     assert_eq!((health.position, outbox.stored()), (0, 0));
     let parked = health.longest_parked.unwrap();
     assert_eq!((parked.key.as_str(), parked.position), ("k0", 1));

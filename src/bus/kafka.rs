@@ -134,7 +134,7 @@ impl KafkaBus {
         vec![ChildSpec::new("relay", Restart::Permanent, move |supervisor| {
             let to_records = {
                 let bus = Arc::clone(&bus);
-                move |recorded: &Recorded| bus.records_of(service, recorded)
+                move |recorded: Recorded| bus.records_of(service, &recorded)
             };
             let arguments = RelayArguments {
                 name: "relay<kafka".into(),

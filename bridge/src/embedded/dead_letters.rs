@@ -175,12 +175,12 @@ impl JournalDeadLetters {
 }
 
 impl LogSink for JournalDeadLetters {
-    fn send(&self, record: OutgoingRecord, acknowledge: Acknowledge) -> Result<(), Box<NotTaken>> {
+    fn send(&self, record: &OutgoingRecord, acknowledge: Acknowledge) -> Result<(), NotTaken> {
         let not_taken = |request, error| match request {
-            Request::Keep(record, acknowledge) => Err(Box::new(NotTaken { record, acknowledge, error })),
+            Request::Keep(_, acknowledge) => Err(NotTaken { acknowledge, error }),
             Request::Mark { .. } | Request::Flush(_) => Ok(()),
         };
-        match self.requests.try_send(Request::Keep(record, acknowledge)) {
+        match self.requests.try_send(Request::Keep(record.clone(), acknowledge)) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(request)) => not_taken(request, SinkError::Full),
             Err(mpsc::error::TrySendError::Closed(request)) => {

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use super::{dead_letter::ErrorKind, lanes::LaneId, ledger::Sequence};
+use super::{dead_letter::ErrorKind, lanes::LaneId, ledger::Sequence, partition_core::DeliveryOrder};
 use crate::{ports::SinkError, record::Record};
 
 /// Words for people. Only the first [`REASON_BYTES_MAX`](super::dead_letter::REASON_BYTES_MAX) bytes are kept for long.
@@ -221,18 +221,20 @@ pub struct Delivery {
     records: Arc<Vec<Record>>,
     index: u32,
     attempt: u32,
+    key_hash: u64,
     token: AckToken,
 }
 
 impl Delivery {
-    pub(crate) fn new(
-        records: Arc<Vec<Record>>,
-        index: u32,
-        attempt: u32,
-        ticket: Ticket,
-        returns: Arc<BatchReturns>,
-    ) -> Self {
-        Self { records, index, attempt, token: AckToken { returns: Some(returns), ticket } }
+    pub(crate) fn new(order: DeliveryOrder, returns: Arc<BatchReturns>) -> Self {
+        let DeliveryOrder { ticket, records, index, attempt, key_hash } = order;
+        Self { records, index, attempt, key_hash, token: AckToken { returns: Some(returns), ticket } }
+    }
+
+    /// The same for one key everywhere in this process; anything for a record without a key. To know it, the record, which
+    /// another core may have in its cache, need not be looked at.
+    pub(crate) fn key_hash(&self) -> u64 {
+        self.key_hash
     }
 
     /// The record. It shares the memory of the batch that it was read in.

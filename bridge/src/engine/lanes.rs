@@ -4,7 +4,7 @@
 //! of its own. A lane exists only while it holds entries: memory follows the records that are here, which the credits bound,
 //! not the keys that ever were. Owned by one [`PartitionCore`](super::partition_core::PartitionCore).
 
-use std::{collections::VecDeque, hash::BuildHasher};
+use std::{collections::VecDeque, hash::BuildHasher, sync::LazyLock};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -12,6 +12,9 @@ use hashbrown::HashTable;
 
 /// A lane's place. It stays the same while the lane holds entries and is used again afterwards.
 pub type LaneId = u32;
+
+/// One for the whole process: a key has the same hash in every partition and every epoch.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// Ends a chain of nodes.
 const NONE: u32 = u32::MAX;
@@ -69,7 +72,6 @@ pub struct KeyLanes<T> {
     free_nodes: Vec<u32>,
     /// The keyed lanes, by their keys' hashes. The keys are in the lanes, so a lane closes without a look at its key.
     by_key: HashTable<LaneId>,
-    hasher: RandomState,
     ready: VecDeque<LaneId>,
     entries: usize,
 }
@@ -82,7 +84,6 @@ impl<T> Default for KeyLanes<T> {
             nodes: Vec::new(),
             free_nodes: Vec::new(),
             by_key: HashTable::new(),
-            hasher: RandomState::default(),
             ready: VecDeque::new(),
             entries: 0,
         }
@@ -94,7 +95,7 @@ impl<T> KeyLanes<T> {
     pub fn push(&mut self, key: Option<&Bytes>, entry: T) {
         let lane = match key {
             Some(key) => {
-                let hash = self.hasher.hash_one(&key[..]);
+                let hash = HASHER.hash_one(&key[..]);
                 let lanes = &self.lanes;
                 let is_of = |lane: &LaneId| lanes[*lane as usize].key.as_ref().is_some_and(|(other, _)| other == key);
                 match self.by_key.find(hash, is_of) {
@@ -130,6 +131,12 @@ impl<T> KeyLanes<T> {
     pub fn head(&self, lane: LaneId) -> Option<&T> {
         let head = self.lanes.get(lane as usize)?.head;
         self.nodes.get(head as usize)?.entry.as_ref()
+    }
+
+    /// The hash of the lane's key, the same for this key everywhere in this process; nothing for a record without a key.
+    #[must_use]
+    pub fn key_hash(&self, lane: LaneId) -> Option<u64> {
+        self.lanes.get(lane as usize)?.key.as_ref().map(|(_, hash)| *hash)
     }
 
     /// The entries of a lane, first to last.

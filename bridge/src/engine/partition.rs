@@ -239,9 +239,7 @@ impl PartitionState {
         self.core.turn(now_ms, &mut self.orders);
         if !self.orders.deliveries.is_empty() {
             let batch = Arc::new(BatchReturns(Arc::clone(&self.returns)));
-            let delivery = |order: DeliveryOrder| {
-                Delivery::new(order.records, order.index, order.attempt, order.ticket, Arc::clone(&batch))
-            };
+            let delivery = |order: DeliveryOrder| Delivery::new(order, Arc::clone(&batch));
             let deliveries: Vec<Delivery> = self.orders.deliveries.drain(..).map(delivery).collect();
             let handler = &self.handler;
             // A panic drops the deliveries, and they come back as retries.
@@ -331,7 +329,7 @@ fn send_dead_letter(returns: &Arc<Returns>, sink: &dyn LogSink, group: &str, ord
     if order.is_without_content {
         letter = without_content(letter);
     }
-    if let Err(not_taken) = sink.send(letter, acknowledge) {
+    if let Err(not_taken) = sink.send(&letter, acknowledge) {
         returns.give(Returned::DeadLetter(ticket, Err(not_taken.error)));
     }
 }

@@ -87,6 +87,8 @@ pub struct DeliveryOrder {
     pub index: u32,
     /// Which try this is, from 1.
     pub attempt: u32,
+    /// The same for one key everywhere in this process; anything for a record without a key.
+    pub key_hash: u64,
 }
 
 /// A record to be written to the dead letters.
@@ -543,6 +545,7 @@ impl PartitionCore {
     fn deliver(&mut self, lane: LaneId, now_ms: i64, orders: &mut Orders) {
         let room = self.settings.in_flight_max - self.delivered - self.dead_lettering;
         let count_max = self.settings.lane_batch_max.clamp(1, room);
+        let key_hash = self.lanes.key_hash(lane);
         let troubles = &self.troubles;
         let mut count = 0;
         self.lanes.entries_mut(lane, |entry| {
@@ -559,6 +562,7 @@ impl PartitionCore {
                 records: Arc::clone(&entry.records),
                 index: entry.index,
                 attempt: trouble.map_or(1, |trouble| trouble.failure.attempts + 1),
+                key_hash: key_hash.unwrap_or(entry.sequence),
             });
             count < count_max
         });

@@ -20,8 +20,9 @@ use super::{
 };
 use crate::ports::{Credit, LogSink, LogSource};
 
-/// What one partition may hold: some batches ahead of the handler.
-pub const PARTITION_CREDIT: Credit = Credit { records: 16_384, bytes: 16 * 1_024 * 1_024 };
+/// What one partition may hold: some batches ahead of the handler, and no more, so that a record is still in the processor's
+/// cache when its turn comes.
+pub const PARTITION_CREDIT: Credit = Credit { records: 4_096, bytes: 16 * 1_024 * 1_024 };
 /// What all partitions of a subscription may hold together.
 pub const ALL_CREDIT: Credit = Credit { records: 131_072, bytes: 128 * 1_024 * 1_024 };
 /// Records between the frontier and the newest one, finished ones among them: what a crash may repeat where the gap map was

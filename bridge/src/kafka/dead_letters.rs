@@ -133,17 +133,16 @@ impl DeadLetters {
         let (told, tells) = mpsc::channel();
         for (index, letter) in letters.iter().enumerate() {
             let failed = |reason: String| failure(letter, index, reason);
-            let mut record = replay(letter).map_err(|error| failed(error.to_string()))?;
+            let record = replay(letter).map_err(|error| failed(error.to_string()))?;
             let told = told.clone();
             // Who waits may have given up.
             let mut acknowledge: crate::ports::Acknowledge = Box::new(move |result| drop(told.send((index, result))));
             loop {
-                let Err(not_taken) = sink.send(record, acknowledge) else { break };
-                let NotTaken { record: back, acknowledge: uncalled, error } = *not_taken;
+                let Err(NotTaken { acknowledge: uncalled, error }) = sink.send(&record, acknowledge) else { break };
                 if error != SinkError::Full {
                     return Err(failed(error.to_string()));
                 }
-                (record, acknowledge) = (back, uncalled);
+                acknowledge = uncalled;
                 sink.room().await;
             }
         }

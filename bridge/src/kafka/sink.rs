@@ -13,7 +13,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, RwLock, Weak,
+        Arc, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -135,8 +135,11 @@ struct SinkContext {
     bytes_max: usize,
 }
 
-/// What a record on its way carries. The lock is for the compiler alone: a record is acknowledged once, by one thread.
-type OnItsWay = Box<Mutex<Option<(usize, Acknowledge)>>>;
+/// What a record on its way carries.
+struct OnItsWay {
+    bytes: usize,
+    acknowledge: Acknowledge,
+}
 
 impl KafkaSink {
     /// Makes the producer; it connects in the background, whether Kafka is there or not.
@@ -237,9 +240,9 @@ impl Taken {
 }
 
 impl LogSink for KafkaSink {
-    fn send(&self, record: OutgoingRecord, acknowledge: Acknowledge) -> Result<(), Box<NotTaken>> {
+    fn send(&self, record: &OutgoingRecord, acknowledge: Acknowledge) -> Result<(), NotTaken> {
         let Shared { config, taken, .. } = &*self.shared;
-        let not_taken = |record, acknowledge, error| Err(Box::new(NotTaken { record, acknowledge, error }));
+        let not_taken = |acknowledge, error| Err(NotTaken { acknowledge, error });
         let bytes =
             record.key.as_ref().map_or(0, bytes::Bytes::len) + record.value.as_ref().map_or(0, bytes::Bytes::len);
         if !taken.has_room_for(bytes, config) {
@@ -248,14 +251,14 @@ impl LogSink for KafkaSink {
             if taken.is_half_free(config.records_max, config.bytes_max) {
                 taken.is_full.store(false, Ordering::Release);
             }
-            return not_taken(record, acknowledge, SinkError::Full);
+            return not_taken(acknowledge, SinkError::Full);
         }
         let Some(life) = self.shared.life() else {
-            return not_taken(record, acknowledge, SinkError::Fatal("the sink is closing".to_owned()));
+            return not_taken(acknowledge, SinkError::Fatal("the sink is closing".to_owned()));
         };
         taken.add(bytes);
-        let on_its_way: OnItsWay = Box::new(Mutex::new(Some((bytes, acknowledge))));
-        let mut native = BaseRecord::<[u8], [u8], OnItsWay>::with_opaque_to(&record.topic, on_its_way);
+        let on_its_way = Box::new(OnItsWay { bytes, acknowledge });
+        let mut native = BaseRecord::<[u8], [u8], Box<OnItsWay>>::with_opaque_to(&record.topic, on_its_way);
         native.partition = record.partition;
         native.key = record.key.as_deref();
         native.payload = record.value.as_deref();
@@ -269,10 +272,7 @@ impl LogSink for KafkaSink {
         if matches!(error, SinkError::Fatal(_)) {
             self.shared.renew();
         }
-        match on_its_way.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some((_, acknowledge)) => not_taken(record, acknowledge, error),
-            None => Ok(()),
-        }
+        not_taken(on_its_way.acknowledge, error)
     }
 
     fn room(&self) -> BoxFuture<'static, ()> {
@@ -339,12 +339,10 @@ impl ClientContext for SinkContext {
 }
 
 impl ProducerContext for SinkContext {
-    type DeliveryOpaque = OnItsWay;
+    type DeliveryOpaque = Box<OnItsWay>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, on_its_way: OnItsWay) {
-        let Some((bytes, acknowledge)) = on_its_way.into_inner().unwrap_or_else(PoisonError::into_inner) else {
-            return;
-        };
+    fn delivery(&self, result: &DeliveryResult<'_>, on_its_way: Box<OnItsWay>) {
+        let OnItsWay { bytes, acknowledge } = *on_its_way;
         let result = match result {
             Ok(message) => Ok(Written { partition: message.partition(), offset: message.offset() }),
             Err((error, _)) => Err(sink_error(error)),

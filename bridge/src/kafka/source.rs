@@ -61,6 +61,10 @@ const LAST_COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
 const LEAVE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Longest wait inside the client while one of the waits above goes on.
 const STEP: Duration = Duration::from_millis(50);
+/// How long a broker may keep a request for records that has nothing to answer. There is one request at a time: while it waits
+/// for partitions that are read to their ends, those that were full when it was sent run dry. The default of 500 ms let a
+/// partition with a backlog beside idle ones stand still most of the time; the price is this many empty answers more.
+const FETCH_WAIT_MS: &str = "50";
 /// How often health figures come.
 const STATISTICS_MS: &str = "1000";
 
@@ -138,6 +142,7 @@ impl KafkaSourceConfig {
             .set("allow.auto.create.topics", "false")
             // The default looks again only after a second whether a full queue has room: reading would go by fits and starts.
             .set("fetch.queue.backoff.ms", "10")
+            .set("fetch.wait.max.ms", FETCH_WAIT_MS)
             .set("queued.min.messages", "10000")
             // For each partition, since their queues are split: the default of 64 MB would be that many times too much.
             .set("queued.max.messages.kbytes", "4096")

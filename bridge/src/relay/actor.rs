@@ -21,10 +21,10 @@ use super::{
 };
 use crate::ports::{LogSink, NotTaken, Outbox, OutboxEntry, SinkError, Written};
 
-/// Entries read at once.
-const READ_ENTRIES_MAX: usize = 4_096;
-/// Records sent before the mailbox is looked into again: sending must not keep acknowledgements waiting.
-const SEND_RECORDS_MAX: usize = 4_096;
+/// Entries read at once: how far a reading may go past the bounds of [`RelayLimits`].
+pub const READ_ENTRIES_MAX: usize = 8_192;
+/// Records sent before the mailbox is looked into again: sending must keep neither acknowledgements nor the next reading waiting.
+const SEND_RECORDS_MAX: usize = 1_024;
 /// How long the outbox may take for one answer.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
 /// How often it looks for keys whose pause is over, for a position that is due, and writes its health.
@@ -175,7 +175,7 @@ impl Actor for Relay {
             }
             RelayMessage::Drain(reply) => state.draining.push(reply),
         }
-        state.go_on(&myself);
+        state.go_on(&myself).await;
         Ok(())
     }
 
@@ -236,9 +236,13 @@ impl RelayState {
     }
 
     /// Whatever may be done now: send, read, store, end.
-    fn go_on(&mut self, myself: &ActorRef<RelayMessage>) {
+    async fn go_on(&mut self, myself: &ActorRef<RelayMessage>) {
+        // What is read next is on its way while what was read last is sent. The reading's task stands behind us on this very
+        // thread, where no other can take it, until we step aside.
+        if self.read(myself) {
+            tokio::task::yield_now().await;
+        }
         self.send(myself);
-        self.read(myself);
         self.store(myself);
         self.end(myself);
     }
@@ -253,8 +257,7 @@ impl RelayState {
             let Some((ticket, record)) = ledger.next(now) else { return };
             let inbox = Arc::clone(&self.inbox);
             let acknowledge = Box::new(move |result| inbox.put(ticket, result));
-            let Err(not_taken) = self.arguments.sink.send(record, acknowledge) else { continue };
-            let NotTaken { error, .. } = *not_taken;
+            let Err(NotTaken { error, .. }) = self.arguments.sink.send(record, acknowledge) else { continue };
             if error == SinkError::Full {
                 ledger.not_taken(ticket);
                 self.is_full = true;
@@ -272,10 +275,11 @@ impl RelayState {
         let _ = myself.send_message(RelayMessage::Send);
     }
 
-    fn read(&mut self, myself: &ActorRef<RelayMessage>) {
-        let Some(ledger) = &self.ledger else { return };
+    /// Asks for more where there is room; true when it has.
+    fn read(&mut self, myself: &ActorRef<RelayMessage>) -> bool {
+        let Some(ledger) = &self.ledger else { return false };
         if self.is_reading || !ledger.has_room() || !self.draining.is_empty() {
-            return;
+            return false;
         }
         self.is_reading = true;
         let (position, outbox, relay) = (ledger.read_to(), Arc::clone(&self.arguments.outbox), myself.clone());
@@ -287,6 +291,7 @@ impl RelayState {
                 let _ = relay.send_message(RelayMessage::Read(read));
             }
         });
+        true
     }
 
     fn store(&mut self, myself: &ActorRef<RelayMessage>) {

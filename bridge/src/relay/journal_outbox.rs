@@ -18,7 +18,7 @@ use crate::{
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Which records an event gives rise to, those of no interest left out: the same ones each time, with the same ids.
-pub type ToRecords = Arc<dyn Fn(&Recorded) -> Vec<OutgoingRecord> + Send + Sync>;
+pub type ToRecords = Arc<dyn Fn(Recorded) -> Vec<OutgoingRecord> + Send + Sync>;
 
 /// See the module's text.
 pub struct JournalOutbox {
@@ -30,7 +30,7 @@ impl JournalOutbox {
     /// The journal's events as `to_records` makes them.
     pub fn new(
         journal: Arc<dyn Journal>,
-        to_records: impl Fn(&Recorded) -> Vec<OutgoingRecord> + Send + Sync + 'static,
+        to_records: impl Fn(Recorded) -> Vec<OutgoingRecord> + Send + Sync + 'static,
     ) -> Self {
         Self { journal, to_records: Arc::new(to_records) }
     }
@@ -40,7 +40,7 @@ impl Outbox for JournalOutbox {
     fn read_after(&self, position: u64, limit: usize) -> BoxFuture<'static, Result<Vec<OutboxEntry>, String>> {
         let (events, to_records) = (self.journal.read_after(position, limit), Arc::clone(&self.to_records));
         Box::pin(async move {
-            let entry = |event: Recorded| OutboxEntry { position: event.position, records: to_records(&event) };
+            let entry = |event: Recorded| OutboxEntry { position: event.position, records: to_records(event) };
             Ok(in_time(events).await?.into_iter().map(entry).collect())
         })
     }

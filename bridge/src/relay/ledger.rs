@@ -10,13 +10,15 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, VecDeque},
+    hash::BuildHasher,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use runtime::supervision::Backoff;
 
 use crate::{
@@ -35,6 +37,7 @@ pub const REFUSED: &str = "refused";
 pub struct RelayLimits {
     /// Records that were read and are not all written: past it nothing more is read. It bounds memory, what a crash
     /// repeats, and how far keys that work may run ahead of one that does not. One reading more than fits is allowed.
+    /// More is slower, too: what was read is no longer in the processor's cache when its turn comes.
     pub records_max: usize,
     /// The same in bytes of keys, values and headers.
     pub bytes_max: usize,
@@ -51,7 +54,7 @@ pub struct RelayLimits {
 impl Default for RelayLimits {
     fn default() -> Self {
         Self {
-            records_max: 65_536,
+            records_max: 16_384,
             bytes_max: 64 << 20,
             burst: 1,
             backoff: Backoff {
@@ -107,7 +110,9 @@ pub struct RelayLedger {
     first_record: u64,
     lanes: Vec<Lane>,
     free_lanes: Vec<usize>,
-    lane_of: HashMap<LaneKey, usize, RandomState>,
+    /// The keyed lanes, by their keys' hashes. The keys are in the lanes, so a lane closes without a look at its key.
+    by_key: HashTable<usize>,
+    hasher: RandomState,
     ready: VecDeque<usize>,
     parked: BinaryHeap<Reverse<(Instant, usize)>>,
     read_to: u64,
@@ -115,7 +120,12 @@ pub struct RelayLedger {
     counts: RelayCounts,
 }
 
-type LaneKey = (Arc<str>, Bytes);
+/// One key of one topic, and the key's hash.
+struct LaneKey {
+    topic: Arc<str>,
+    key: Bytes,
+    hash: u64,
+}
 
 struct Entry {
     position: u64,
@@ -130,7 +140,17 @@ struct Slot {
     lane: usize,
     bytes: usize,
     form: Form,
-    outcome: Option<Result<(), SinkError>>,
+    outcome: Outcome,
+}
+
+/// What came of a sending, while others of its burst are on their way.
+#[derive(Debug, Default)]
+enum Outcome {
+    #[default]
+    Open,
+    Written,
+    /// Rare, and so kept apart: slots stay small.
+    Failed(Box<SinkError>),
 }
 
 /// As what a record is to be written.
@@ -186,7 +206,8 @@ impl RelayLedger {
             first_record: 0,
             lanes: Vec::new(),
             free_lanes: Vec::new(),
-            lane_of: HashMap::default(),
+            by_key: HashTable::new(),
+            hasher: RandomState::default(),
             ready: VecDeque::new(),
             parked: BinaryHeap::new(),
             read_to: position,
@@ -239,7 +260,14 @@ impl RelayLedger {
         let seq = self.first_record + self.records.len() as u64;
         let lane = self.lane_for(&record);
         let bytes = size_bytes(&record);
-        self.records.push_back(Slot { record: Some(record), entry, lane, bytes, form: Form::Itself, outcome: None });
+        self.records.push_back(Slot {
+            record: Some(record),
+            entry,
+            lane,
+            bytes,
+            form: Form::Itself,
+            outcome: Outcome::Open,
+        });
         self.counts.records += 1;
         self.counts.bytes += bytes;
         self.lanes[lane].queue.push_back(seq);
@@ -248,17 +276,25 @@ impl RelayLedger {
 
     /// The lane of the record's key, or a new one of its own where it has none.
     fn lane_for(&mut self, record: &OutgoingRecord) -> usize {
-        let key = record.key.as_ref().map(|key| (Arc::clone(&record.topic), key.clone()));
-        if let Some(lane) = key.as_ref().and_then(|key| self.lane_of.get(key)) {
+        let Some(key) = &record.key else { return self.open(None) };
+        let hash = self.hasher.hash_one(&key[..]);
+        let is_of = |lane: &usize| {
+            self.lanes[*lane].key.as_ref().is_some_and(|other| other.key == key && other.topic == record.topic)
+        };
+        if let Some(lane) = self.by_key.find(hash, is_of) {
             return *lane;
         }
+        let lane = self.open(Some(LaneKey { topic: Arc::clone(&record.topic), key: key.clone(), hash }));
+        let lanes = &self.lanes;
+        self.by_key.insert_unique(hash, lane, |lane| lanes[*lane].key.as_ref().map_or(0, |key| key.hash));
+        lane
+    }
+
+    fn open(&mut self, key: Option<LaneKey>) -> usize {
         let lane = self.free_lanes.pop().unwrap_or_else(|| {
             self.lanes.push(Lane::default());
             self.lanes.len() - 1
         });
-        if let Some(key) = &key {
-            self.lane_of.insert(key.clone(), lane);
-        }
         self.lanes[lane].key = key;
         lane
     }
@@ -273,7 +309,7 @@ impl RelayLedger {
     }
 
     /// The record to be sent next, if there is one; from then on it counts as on its way.
-    pub fn next(&mut self, now: Instant) -> Option<(Ticket, OutgoingRecord)> {
+    pub fn next(&mut self, now: Instant) -> Option<(Ticket, &OutgoingRecord)> {
         self.unpark(now);
         let lane = *self.ready.front()?;
         let state = &mut self.lanes[lane];
@@ -286,7 +322,7 @@ impl RelayLedger {
         }
         self.counts.in_flight += 1;
         let slot = &self.records[(seq - self.first_record) as usize];
-        slot.record.clone().map(|record| (Ticket(seq), record))
+        slot.record.as_ref().map(|record| (Ticket(seq), record))
     }
 
     /// The sink did not take the record that [`next`](Self::next) gave last: it is next again.
@@ -305,7 +341,10 @@ impl RelayLedger {
     /// What came of a record on its way. `jitter` in `0..=1` spreads the pauses.
     pub fn settle(&mut self, Ticket(seq): Ticket, result: Result<Written, SinkError>, now: Instant, jitter: f64) {
         let slot = &mut self.records[(seq - self.first_record) as usize];
-        slot.outcome = Some(result.map(drop));
+        slot.outcome = match result {
+            Ok(_) => Outcome::Written,
+            Err(error) => Outcome::Failed(Box::new(error)),
+        };
         let lane = slot.lane;
         self.counts.in_flight -= 1;
         self.lanes[lane].unsettled -= 1;
@@ -321,25 +360,25 @@ impl RelayLedger {
         let mut failure = None;
         for _ in 0..sent {
             let Some(seq) = self.lanes[lane].queue.front().copied() else { break };
-            match self.slot(seq).outcome.take() {
-                Some(Ok(())) => {
+            match std::mem::take(&mut self.slot(seq).outcome) {
+                Outcome::Written => {
                     self.lanes[lane].queue.pop_front();
                     self.finish(seq);
                     let state = &mut self.lanes[lane];
                     (state.failures, state.failing_since) = (0, None);
                     state.failure.clear();
                 }
-                Some(Err(error)) => {
-                    failure = Some((seq, error));
+                Outcome::Failed(error) => {
+                    failure = Some((seq, *error));
                     break;
                 }
-                None => break,
+                Outcome::Open => break,
             }
         }
         // What lies behind a failure is sent again, whatever came of it.
         for index in 0..self.lanes[lane].queue.len().min(sent) {
             let seq = self.lanes[lane].queue[index];
-            self.slot(seq).outcome = None;
+            self.slot(seq).outcome = Outcome::Open;
         }
         match failure {
             None => {}
@@ -436,9 +475,10 @@ impl RelayLedger {
     }
 
     fn release(&mut self, lane: usize) {
-        let state = &mut self.lanes[lane];
-        if let Some(key) = state.key.take() {
-            self.lane_of.remove(&key);
+        if let Some(key) = self.lanes[lane].key.take()
+            && let Ok(found) = self.by_key.find_entry(key.hash, |other| *other == lane)
+        {
+            found.remove();
         }
         self.free_lanes.push(lane);
     }
@@ -505,6 +545,10 @@ mod tests {
         std::str::from_utf8(record.value.as_ref().unwrap()).unwrap().parse().unwrap()
     }
 
+    fn next(ledger: &mut RelayLedger, now: Instant) -> Option<(Ticket, OutgoingRecord)> {
+        ledger.next(now).map(|(ticket, record)| (ticket, record.clone()))
+    }
+
     fn unavailable() -> Result<Written, SinkError> {
         Err(SinkError::Unavailable("away".to_owned()))
     }
@@ -534,7 +578,7 @@ mod tests {
         ledger.push(entry(1, &[Some(1)]));
         ledger.push(entry(2, &[Some(1)]));
         ledger.push(entry(3, &[Some(2)]));
-        let (failing, other) = (ledger.next(now).unwrap(), ledger.next(now).unwrap());
+        let (failing, other) = (next(&mut ledger, now).unwrap(), next(&mut ledger, now).unwrap());
         assert_eq!((number(&failing.1), number(&other.1)), (100, 300));
         ledger.settle(failing.0, unavailable(), now, 1.0);
         ledger.settle(other.0, WRITTEN, now, 1.0);
@@ -543,7 +587,7 @@ mod tests {
         assert_eq!((parked.position, parked.failures, parked.reason), (1, 1, "not written now: away"));
         let due = ledger.due().unwrap();
         assert_eq!(due, now + Duration::from_millis(100));
-        let (again, same) = ledger.next(due).unwrap();
+        let (again, same) = next(&mut ledger, due).unwrap();
         assert_eq!(number(&same), 100);
         ledger.settle(again, unavailable(), due, 1.0);
         assert_eq!(ledger.due(), Some(due + Duration::from_millis(200)));
@@ -559,23 +603,24 @@ mod tests {
         ledger.push(entry(6, &[Some(1)]));
         let (ticket, _) = ledger.next(now).unwrap();
         ledger.settle(ticket, refused(), now, 0.0);
-        let (ticket, letter) = ledger.next(now).unwrap();
+        let (ticket, letter) = next(&mut ledger, now).unwrap();
         assert_eq!((&*letter.topic, number(&letter)), ("t.dlq", 500));
         let text = |record: &OutgoingRecord, name: &str| record.headers.text(name).unwrap().map(str::to_owned);
         assert_eq!(text(&letter, "own").as_deref(), Some("x"));
         assert_eq!(text(&letter, "dlq-origin-topic").as_deref(), Some("t"));
         assert_eq!(text(&letter, "dlq-outbox-position").as_deref(), Some("5"));
         ledger.settle(ticket, refused(), now, 0.0);
-        let (ticket, stub) = ledger.next(now).unwrap();
+        let (ticket, stub) = next(&mut ledger, now).unwrap();
         assert_eq!((&*stub.topic, &stub.value, text(&stub, "own")), ("t.dlq", &None, None));
         assert!(stub.key.is_some() && text(&stub, "dlq-content").is_some());
         // Even the stub is refused: the key waits, and nothing is forgotten.
         ledger.settle(ticket, refused(), now, 0.0);
         assert_eq!((ledger.counts().parked, ledger.done_to()), (1, 0));
-        let (ticket, _) = ledger.next(ledger.due().unwrap()).unwrap();
+        let due = ledger.due().unwrap();
+        let (ticket, _) = ledger.next(due).unwrap();
         ledger.settle(ticket, WRITTEN, now, 0.0);
         assert_eq!((ledger.done_to(), ledger.counts().set_aside), (5, 1));
-        assert_eq!(number(&ledger.next(now).unwrap().1), 600);
+        assert_eq!(number(ledger.next(now).unwrap().1), 600);
     }
 
     #[test]
@@ -585,7 +630,7 @@ mod tests {
         ledger.push(entry(1, &[Some(1)]));
         let (ticket, _) = ledger.next(now).unwrap();
         ledger.settle(ticket, refused(), now, 0.0);
-        let (_, same) = ledger.next(ledger.due().unwrap()).unwrap();
+        let (_, same) = next(&mut ledger, now + Duration::from_secs(1)).unwrap();
         assert_eq!((&*same.topic, number(&same)), ("t", 100));
     }
 
@@ -647,11 +692,11 @@ mod tests {
                     ledger.push(entry);
                 }
                 Step::Push(_) => assert!(ledger.counts().records >= 40 || ledger.counts().bytes > 0),
-                Step::Send => on_their_way.extend(ledger.next(now)),
+                Step::Send => on_their_way.extend(next(&mut ledger, now)),
                 Step::NotTaken => {
-                    if let Some((ticket, record)) = ledger.next(now) {
+                    if let Some((ticket, record)) = next(&mut ledger, now) {
                         ledger.not_taken(ticket);
-                        let (again, same) = ledger.next(now).unwrap();
+                        let (again, same) = next(&mut ledger, now).unwrap();
                         assert_eq!((again, &same), (ticket, &record));
                         ledger.not_taken(again);
                     }
@@ -691,7 +736,7 @@ mod tests {
             ledger.counts().written + ledger.counts().set_aside,
             pushed.iter().map(|(_, numbers)| numbers.len() as u64).sum::<u64>()
         );
-        assert!(ledger.lane_of.is_empty() && ledger.free_lanes.len() == ledger.lanes.len());
+        assert!(ledger.by_key.is_empty() && ledger.free_lanes.len() == ledger.lanes.len());
         (log, pushed.into_iter().flat_map(|(_, numbers)| numbers).collect())
     }
 

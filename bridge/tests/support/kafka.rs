@@ -4,8 +4,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
-    process::{Command, Output},
+    hash::{BuildHasher, RandomState},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -64,14 +66,14 @@ pub async fn write_all(
 ) -> Vec<Result<Written, SinkError>> {
     let (told, tells) = mpsc::channel();
     let mut count = 0;
-    for (index, mut record) in records.into_iter().enumerate() {
+    for (index, record) in records.into_iter().enumerate() {
         count = index + 1;
         let told = told.clone();
-        let mut acknowledge: Box<dyn FnOnce(Result<Written, SinkError>) + Send> =
+        let mut acknowledge: Box<dyn FnOnce(Result<Written, SinkError>) + Send + Sync> =
             Box::new(move |result| told.send((index, result)).unwrap());
-        while let Err(not_taken) = sink.send(record, acknowledge) {
+        while let Err(not_taken) = sink.send(&record, acknowledge) {
             if not_taken.error == SinkError::Full {
-                (record, acknowledge) = (not_taken.record, not_taken.acknowledge);
+                acknowledge = not_taken.acknowledge;
                 sink.room().await;
             } else {
                 (not_taken.acknowledge)(Err(not_taken.error));
@@ -223,57 +225,82 @@ pub fn by_key(records: &[Record]) -> HashMap<String, Vec<String>> {
     values
 }
 
-/// Brokers of a test's own, stopped when the test ends.
+/// Brokers of one test's own, on ports that nobody else has; stopped, and their data removed, when the test ends.
 pub struct OwnBrokers {
-    pub port: u16,
-    pub count: u16,
+    port: u16,
+    count: u16,
+    /// What a run of `kafka.sh` keeps for all brokers: also the fetched libraries, which are shared.
+    directory: PathBuf,
 }
 
+/// Below the ports that the system gives to clients, and clear of the usual ones of Kafka.
+const PORT_FIRST: u16 = 20_000;
+/// Apart by as many as the largest cluster of a test needs, with room.
+const PORT_STEP: u16 = 8;
+const PORT_STEPS: u16 = 1_100;
+/// Controllers listen this far above the brokers, TLS as far again.
+const PORTS_ABOVE: u16 = 1_000;
+
 impl OwnBrokers {
+    /// Not yet started.
+    pub fn new(count: u16) -> Self {
+        let directory = std::env::var_os("KAFKA_DIR")
+            .map_or_else(|| std::env::temp_dir().join("microcommerce-kafka"), PathBuf::from);
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let are_free =
+            |port: u16| (0..=2).all(|above| (0..count).all(|index| is_free(port + above * PORTS_ABOVE + index)));
+        let first = RandomState::new().hash_one(0) % u64::from(PORT_STEPS);
+        let mut ports = (0..PORT_STEPS).map(|step| PORT_FIRST + (first as u16 + step) % PORT_STEPS * PORT_STEP);
+        std::fs::create_dir_all(&directory).unwrap();
+        // A folder is made once: of two that find the same ports free, one has them.
+        let is_ours = |port: &u16| are_free(*port) && std::fs::create_dir(directory.join(port.to_string())).is_ok();
+        Self { port: ports.find(is_ours).unwrap(), count, directory }
+    }
+
     pub fn address(&self) -> String {
         (0..self.count).map(|index| format!("127.0.0.1:{}", self.port + index)).collect::<Vec<_>>().join(",")
     }
 
+    /// Where the first one listens with TLS and passwords, if it was started so.
+    pub fn tls_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port + 2 * PORTS_ABOVE)
+    }
+
     /// Starts one that listens with TLS and passwords too; the file with the certificate that vouches for it.
     pub async fn start_with_tls(&self) -> String {
-        let (port, count) = (self.port, self.count);
-        let script = move || {
-            let directory = std::env::var("KAFKA_DIR").unwrap_or_else(|_| {
-                std::env::temp_dir().join("microcommerce-kafka").into_os_string().into_string().unwrap()
-            });
-            let output =
-                script(port, count, "start").env("KAFKA_DIR", &directory).env("KAFKA_TLS", "1").output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            format!("{directory}/{port}/tls/ca.pem")
-        };
-        tokio::task::spawn_blocking(script).await.unwrap()
+        let mut script = self.script("start");
+        script.env("KAFKA_TLS", "1");
+        run(script).await;
+        self.directory.join(format!("{}/tls/ca.pem", self.port)).into_os_string().into_string().unwrap()
     }
 
     pub async fn run(&self, command: &str) -> Duration {
-        let (port, count, command, began) = (self.port, self.count, command.to_owned(), Instant::now());
-        let output = tokio::task::spawn_blocking(move || run_script(port, count, &command)).await.unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        began.elapsed()
+        run(self.script(command)).await
+    }
+
+    fn script(&self, command: &str) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/kafka.sh");
+        let version = std::env::var("KAFKA_VERSION").unwrap_or_else(|_| "3.7.0".to_owned());
+        let mut bash = Command::new("bash");
+        bash.arg(script).args(command.split(' '));
+        bash.env("KAFKA_PORT", self.port.to_string()).env("KAFKA_DIR", &self.directory);
+        if command == "start" {
+            bash.args([version, self.count.to_string()]);
+        }
+        bash
     }
 }
 
-fn run_script(port: u16, count: u16, command: &str) -> Output {
-    script(port, count, command).output().unwrap()
-}
-
-fn script(port: u16, count: u16, command: &str) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/kafka.sh");
-    let version = std::env::var("KAFKA_VERSION").unwrap_or_else(|_| "3.7.0".to_owned());
-    let mut bash = Command::new("bash");
-    bash.arg(script).args(command.split(' ')).env("KAFKA_PORT", port.to_string());
-    if command == "start" {
-        bash.args([version, count.to_string()]);
-    }
-    bash
+async fn run(mut script: Command) -> Duration {
+    let began = Instant::now();
+    let output = tokio::task::spawn_blocking(move || script.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    began.elapsed()
 }
 
 impl Drop for OwnBrokers {
     fn drop(&mut self) {
-        run_script(self.port, self.count, "stop");
+        let _ = self.script("stop").output();
+        let _ = std::fs::remove_dir_all(self.directory.join(self.port.to_string()));
     }
 }

@@ -206,12 +206,12 @@ impl Shared {
 }
 
 impl LogSink for FaultySink {
-    fn send(&self, record: OutgoingRecord, acknowledge: Acknowledge) -> Result<(), Box<NotTaken>> {
+    fn send(&self, record: &OutgoingRecord, acknowledge: Acknowledge) -> Result<(), NotTaken> {
         let mut waiting = self.shared.waiting.lock().unwrap();
         if waiting.len() >= self.shared.room_max {
-            return Err(Box::new(NotTaken { record, acknowledge, error: SinkError::Full }));
+            return Err(NotTaken { acknowledge, error: SinkError::Full });
         }
-        waiting.push_back((record, acknowledge));
+        waiting.push_back((record.clone(), acknowledge));
         Ok(())
     }
 

@@ -3,9 +3,6 @@
 //! A killed actor drops what is in its mailbox, and with it the tokens: those records are given again, which spends an attempt
 //! each. While an actor is known to be gone, nothing is sent and nothing spent.
 
-use std::hash::BuildHasher;
-
-use foldhash::fast::RandomState;
 use ractor::{ActorRef, ActorStatus, Message};
 use runtime::Current;
 
@@ -15,7 +12,6 @@ use crate::engine::delivery::{Delivery, Outcome};
 /// One actor, or several that share the keys between them. The message is made from all deliveries of one turn at once.
 pub struct Mailboxes<M: Message> {
     places: Vec<Current<ActorRef<M>>>,
-    hasher: RandomState,
 }
 
 impl<M: Message + From<Vec<Delivery>>> Mailboxes<M> {
@@ -28,7 +24,7 @@ impl<M: Message + From<Vec<Delivery>>> Mailboxes<M> {
     /// These actors: a key goes to one of them, always the same as long as this process runs.
     #[must_use]
     pub fn shared(places: Vec<Current<ActorRef<M>>>) -> Self {
-        Self { places, hasher: RandomState::default() }
+        Self { places }
     }
 
     fn send(place: &Current<ActorRef<M>>, deliveries: Vec<Delivery>) {
@@ -49,12 +45,8 @@ impl<M: Message + From<Vec<Delivery>>> Handler for Mailboxes<M> {
         let share = deliveries.len() / self.places.len().max(1) + 1;
         let mut shares: Vec<Vec<Delivery>> = self.places.iter().map(|_| Vec::with_capacity(share)).collect();
         for delivery in deliveries {
-            // The remainder is below the number of places; a record without a key goes anywhere.
-            let hash = match &delivery.record().key {
-                Some(key) => self.hasher.hash_one(&key[..]),
-                None => delivery.record().offset.unsigned_abs(),
-            };
-            let index = (hash % shares.len() as u64) as usize;
+            // The remainder is below the number of places.
+            let index = (delivery.key_hash() % shares.len() as u64) as usize;
             shares[index].push(delivery);
         }
         for (place, share) in self.places.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
