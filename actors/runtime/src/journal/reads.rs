@@ -287,7 +287,7 @@ fn versions_made(
 fn recorded(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
     Ok(Recorded {
         position: row.get::<_, i64>(0)?.unsigned_abs(),
-        stream: row.get::<_, String>(1)?.into(),
+        stream: row.get_ref(1)?.as_str()?.into(),
         version: row.get::<_, i64>(2)?.unsigned_abs(),
         event_type: row.get(3)?,
         schema: row.get(4)?,

@@ -41,7 +41,7 @@ const READERS: usize = 2;
 const READ_QUEUE_MAX: usize = 4_096;
 /// Versions in memory that wait for their turn in the stream index. The more wait, the more of them share a page when they are
 /// written; and the more is read again after a crash, at some 2 µs each.
-const WAITING_VERSIONS_MAX: usize = 1 << 15;
+const WAITING_VERSIONS_MAX: usize = 1 << 16;
 /// How long an open waits for the lock: the former incarnation of a restarted service may still be closing.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Between two tries for the lock.
@@ -164,6 +164,7 @@ impl SqliteJournal {
             closed: closed_sender,
             is_open: Arc::clone(&is_open),
             rows_since_checkpoint: 0,
+            checkpointed_at: Instant::now(),
         };
         thread::Builder::new()
             .name("journal-writer".to_owned())

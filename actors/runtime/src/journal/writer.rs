@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering, fence},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -28,8 +28,10 @@ use crate::{command::CommandId, seen::SEEN_COMMANDS_MAX};
 /// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
 pub(super) const BATCH_REQUESTS_MAX: usize = 4_096;
 /// Rows written before a checkpoint begins: a few MiB of log, and on top of it what is appended while the checkpointer works.
-/// Larger steps take the disk for longer at a time, and commits wait behind them; smaller ones write the same pages more often.
-const CHECKPOINT_ROWS: usize = 20_000;
+/// Larger steps take the disk for longer at a time, and commits wait behind them…
+const CHECKPOINT_ROWS: usize = 10_000;
+/// …and so soon after the last one the next does not begin: the busiest writer would do little else.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(80);
 /// How long the writer idles before it tidies the log.
 const IDLE_CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 
@@ -101,6 +103,7 @@ pub(super) struct Writer {
     pub(super) closed: watch::Sender<Option<JournalError>>,
     pub(super) is_open: Arc<AtomicBool>,
     pub(super) rows_since_checkpoint: usize,
+    pub(super) checkpointed_at: Instant,
 }
 
 impl Writer {
@@ -167,7 +170,9 @@ impl Writer {
         }
         // Nobody to settle for means that the runtime is gone, and with it everybody who waited.
         let _ = self.settled.send(settled);
-        if self.rows_since_checkpoint >= CHECKPOINT_ROWS { self.checkpoint() } else { Ok(()) }
+        let is_due =
+            self.rows_since_checkpoint >= CHECKPOINT_ROWS && self.checkpointed_at.elapsed() >= CHECKPOINT_PAUSE;
+        if is_due { self.checkpoint() } else { Ok(()) }
     }
 
     /// Has the log checkpointed, and does the rest that was appended meanwhile, so that the log starts over.
@@ -175,6 +180,7 @@ impl Writer {
         if self.checkpointer.has_finished()? {
             checkpoint(&self.connection, Mode::Passive)?;
             self.rows_since_checkpoint = 0;
+            self.checkpointed_at = Instant::now();
         } else {
             self.checkpointer.begin();
         }
