@@ -165,6 +165,7 @@ impl SqliteJournal {
             is_open: Arc::clone(&is_open),
             rows_since_checkpoint: 0,
             checkpointed_at: Instant::now(),
+            last_batch: 0,
         };
         thread::Builder::new()
             .name("journal-writer".to_owned())

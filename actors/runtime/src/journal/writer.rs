@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering, fence},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -27,6 +28,12 @@ use crate::{command::CommandId, seen::SEEN_COMMANDS_MAX};
 
 /// The most requests in one transaction. Larger batches gain nothing measurable and hold back their first caller.
 pub(super) const BATCH_REQUESTS_MAX: usize = 4_096;
+/// From such a batch on the next one is waited for, until it is half as large…
+const GATHER_FROM: usize = 128;
+/// …in naps, of which the system makes some 0.1 ms each.
+const GATHER_NAP: Duration = Duration::from_micros(50);
+/// The most naps before a commit.
+const GATHER_NAPS_MAX: usize = 3;
 /// Rows written before a checkpoint begins: a few MiB of log, and on top of it what is appended while the checkpointer works.
 /// Larger steps take the disk for longer at a time, and commits wait behind them…
 const CHECKPOINT_ROWS: usize = 10_000;
@@ -104,6 +111,7 @@ pub(super) struct Writer {
     pub(super) is_open: Arc<AtomicBool>,
     pub(super) rows_since_checkpoint: usize,
     pub(super) checkpointed_at: Instant,
+    pub(super) last_batch: usize,
 }
 
 impl Writer {
@@ -144,7 +152,7 @@ impl Writer {
         closed.send_replace(Some(end));
     }
 
-    fn next_batch(&self, batch: &mut Vec<Request>) -> Turn {
+    fn next_batch(&mut self, batch: &mut Vec<Request>) -> Turn {
         let first = if self.rows_since_checkpoint == 0 && !self.index.is_behind() {
             self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
@@ -155,8 +163,24 @@ impl Writer {
             Err(RecvTimeoutError::Timeout) => return Turn::Idle,
             Err(RecvTimeoutError::Disconnected) => return Turn::End,
         }
+        self.gather();
         batch.extend(self.inbox.try_iter().take(BATCH_REQUESTS_MAX - 1));
+        self.last_batch = batch.len();
         Turn::Work
+    }
+
+    /// Under load, gives those a moment who were answered by the last commit and are about to ask again. Without it they would
+    /// share the next commit with nobody, and batches would stay small.
+    fn gather(&self) {
+        if self.last_batch < GATHER_FROM {
+            return;
+        }
+        for _ in 0..GATHER_NAPS_MAX {
+            if self.inbox.len() >= self.last_batch / 2 {
+                return;
+            }
+            thread::sleep(GATHER_NAP);
+        }
     }
 
     /// Commits one batch and passes the outcomes on. An error is the disk's and final.
