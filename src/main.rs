@@ -28,6 +28,10 @@ mod secret;
 mod service_tree;
 mod tools;
 mod tree;
+
+/// Messages, events and answers are made on one thread and freed on another: what the system's allocator is slowest at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod trust_keeper;
 
 use std::{

@@ -10,6 +10,10 @@ use microcommerce_benches::{
     kafka_bare, kafka_ping, per_second,
 };
 
+/// The shop's own, for us and for the controls.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PARTITIONS: i32 = 8;
 const KEYS: u64 = 10_000;
 /// Bytes of a value, and how many records: so many that what is fetched ahead does not count.
