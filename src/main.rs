@@ -28,10 +28,6 @@ mod secret;
 mod service_tree;
 mod tools;
 mod tree;
-
-/// Messages, events and answers are made on one thread and freed on another: what the system's allocator is slowest at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod trust_keeper;
 
 use std::{
@@ -48,6 +44,10 @@ use house::House;
 use http_edge::trust;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// Messages, events and answers are made on one thread and freed on another: what the system's allocator is slowest at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is said where `RUST_LOG` says nothing. ractor opens a span per actor at `info`.
 const LOG_DEFAULT: &str = "info,ractor=warn,librdkafka=off,rdkafka=off";
