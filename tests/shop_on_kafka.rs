@@ -21,8 +21,14 @@ use shop::{Answer, Buyer, CARD_GOOD, Client, Form, Opening, Product, Shop, order
 const SOON: Duration = Duration::from_secs(20);
 /// A broker that comes back is found within its client's pauses, and its groups' sessions.
 const BACK_WITHIN: Duration = Duration::from_secs(60);
-/// For how long the broker is away under load, in seconds; `BROKER_AWAY_S` sets another time.
+/// The broker is away for so many seconds; `BROKER_AWAY_S` sets another time.
 const AWAY_S: u64 = 8;
+
+/// For how long the broker is away under load.
+fn away() -> Duration {
+    let seconds = std::env::var("BROKER_AWAY_S").map_or(AWAY_S, |seconds| seconds.parse().unwrap());
+    Duration::from_secs(seconds)
+}
 
 fn on_kafka() -> Shop {
     Opening::new().formed(Form::Kafka).open()
@@ -268,7 +274,7 @@ fn buy(buyer: &Buyer, product: &Product, key: &str, over: &AtomicBool) -> Answer
         // It is on its way, and nothing more is to be asked for.
         let order_id = order.string("order_id");
         let path = format!("/api/v1/orders/{order_id}");
-        until(BACK_WITHIN, &format!("{key} is paid"), || {
+        until(away() + BACK_WITHIN, &format!("{key} is paid"), || {
             let answer = orders.get(&path).try_send().ok().filter(|answer| answer.status == 200)?;
             (answer.json()["status"] == "paid").then_some(())
         });
@@ -321,8 +327,6 @@ fn a_broker_lost_under_load_delays_and_loses_nothing() {
     if broker().is_none() {
         return;
     }
-    let away = std::env::var("BROKER_AWAY_S").map_or(AWAY_S, |seconds| seconds.parse().unwrap());
-    let away = Duration::from_secs(away);
     let broker = OwnBroker::new();
     broker.start();
     let shop = Opening::new().formed(Form::One).set("KAFKA_BROKER", broker.address()).open();
@@ -340,7 +344,7 @@ fn a_broker_lost_under_load_delays_and_loses_nothing() {
             (answer.status == 503 && answer.text.contains("bus")).then_some(())
         });
         // It is away for so long: this is what is tested.
-        thread::sleep(away);
+        thread::sleep(away());
         broker.start();
         until(BACK_WITHIN, "the shop is ready again", || (client.get("/readyz").send().status == 200).then_some(()));
     });
@@ -349,7 +353,7 @@ fn a_broker_lost_under_load_delays_and_loses_nothing() {
         let inventory = product.inventory(&admin);
         (inventory["committed"] == sold && inventory["reserved"] == 0).then_some(())
     });
-    println!("{sold} orders placed and paid around {away:?} without a broker");
+    println!("{sold} orders placed and paid around {:?} without a broker", away());
 }
 
 #[test]
