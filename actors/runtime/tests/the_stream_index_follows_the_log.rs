@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 const STREAMS: u64 = 1_000;
 /// Together some more than wait in memory.
-const COMMANDS_OF_EACH: u64 = 20;
+const COMMANDS_OF_EACH: u64 = 40;
 const EVENTS_OF_EACH: u64 = 2;
 const NEWEST: u64 = COMMANDS_OF_EACH * EVENTS_OF_EACH;
 
