@@ -1,6 +1,7 @@
 //! The control of [`crate::durable`]: the same rows into the same database by one thread that does nothing else.
 //!
-//! The schema is made by the runtime's own journal; pragmas, statements, payloads, ids and checkpoints are its writer's.
+//! The schema is made by the runtime's own journal; pragmas, rows, payloads and ids are its writer's. It is the plain way of
+//! writing them: each version goes to its table with its event, and checkpoints, larger ones, are made in line.
 //! Everything is built before the clock starts: no queue, no actor, no reply, no JSON. It is the most that this disk and
 //! this SQLite give, and nobody who answers callers reaches it.
 
@@ -22,7 +23,7 @@ use crate::{
 
 /// The most that the runtime's writer puts into one transaction: with less in a batch, the control would be weaker.
 pub const BATCH_COMMANDS_MAX: usize = 4_096;
-/// The runtime's writer checkpoints after that many rows; a command without views is two.
+/// A checkpoint after so many rows, two to a command: large, since nobody waits for an answer.
 const CHECKPOINT_ROWS: usize = 60_000;
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
                        PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;";

@@ -1,8 +1,9 @@
 //! Whose tokens count, as the user service says: of this process, or of another.
 //!
 //! The verifier needs the user service's public key and the sessions that were revoked while their tokens still live. Both
-//! are asked for when the process starts and, where the user service is another process, every [`RENEW_EVERY`], and by the gateway at once after a sign-out, so that its
-//! answer is not out before the token is worthless. Until the key is known, a request with a token is 503.
+//! are asked for when the process starts and, where the user service is another process, every [`RENEW_EVERY`], and by the
+//! gateway at once after a sign-out, so that its answer is not out before the token is worthless. Until the key is known, a
+//! request with a token is 503.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Admission: work is bounded before it reaches a mailbox.
 //!
 //! ractor's mailboxes are unbounded, so a [`Gate`] stands in front of them. A [`Permit`] is taken before a command is
-//! sent and given back when its reply has left, or when the command is dropped. No permit left means `Busy`, at once: the
-//! caller is refused in microseconds instead of waiting in a queue that only grows.
+//! sent and given back as its reply leaves, or when the command is dropped. No permit left means `Busy`, at once: the caller
+//! is refused in microseconds instead of waiting in a queue that only grows.
 
 use std::sync::{
     Arc,

@@ -1,7 +1,7 @@
 //! The handle through which everybody reaches the entities of one kind.
 //!
 //! Callers hold `(kind, id)`, never an entity's address: the id hashes to a shard, the shard knows who is awake. Every ask
-//! has a deadline that travels with it, holds a permit until its reply has left, and ends in exactly one of: accepted,
+//! has a deadline that travels with it, holds a permit until its reply leaves, and ends in exactly one of: accepted,
 //! refused, busy, parked, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
 //! first outcome.
 
@@ -110,14 +110,18 @@ pub type Answer<E> = Result<Accepted<<E as Entity>::Event>, AskError<<E as Entit
 
 /// Where an answer goes. Dropped unanswered, its caller reads `Unavailable`; either way the permit is given back.
 pub struct ReplyPort<T> {
+    /// Above the sender, so that it is given back first where this is dropped.
+    permit: Permit,
     sender: oneshot::Sender<T>,
-    _permit: Permit,
 }
 
 impl<T> ReplyPort<T> {
     /// Sends the answer. That nobody waits any more is no error.
     pub fn send(self, answer: T) {
-        let _ = self.sender.send(answer);
+        let Self { sender, permit } = self;
+        // First: who has their answer and asks again at once is not to find their own place taken.
+        drop(permit);
+        let _ = sender.send(answer);
     }
 
     /// True when nobody waits any more.
@@ -322,7 +326,7 @@ impl<E: Entity> Entities<E> {
         let shard = door.address.get().map_err(|_| AskError::Unavailable)?;
         door.parking.admit(&id, Instant::now()).map_err(|retry_after| AskError::Parked { retry_after })?;
         let (sender, answer) = oneshot::channel();
-        let message = message(ReplyPort { sender, _permit: permit });
+        let message = message(ReplyPort { sender, permit });
         shard.send_message(ShardMessage::Deliver { id, message }).map_err(|_| AskError::Unavailable)?;
         door.activity.enqueued();
         Ok(answer)

@@ -3,7 +3,7 @@
 
 mod support;
 
-use microcommerce_runtime::{AskError, Journal, SqlValue};
+use microcommerce_runtime::{AskError, EntitiesConfig, Journal, SqlValue};
 use support::{Count, Counted, System, TooLarge, command};
 
 #[tokio::test]
@@ -113,5 +113,17 @@ async fn commits_are_read_in_their_order_and_wake_their_readers() {
     assert_eq!((first.len(), rest.len()), (40, 60));
     let positions: Vec<_> = first.iter().chain(&rest).map(|event| event.position).collect();
     assert_eq!(positions, (1..=100).collect::<Vec<_>>());
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_an_answer_may_ask_again_at_once_though_there_is_room_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = EntitiesConfig { shards: 1, in_flight_per_shard_max: 1, ..EntitiesConfig::default() };
+    let system = System::start_with(directory.path(), config).await;
+    for number in 0..2_000 {
+        system.counters.ask("a", Count::Add(1), command(number)).await.unwrap();
+        assert_eq!(system.total("a").await, number.cast_signed() + 1);
+    }
     system.stop().await;
 }

@@ -9,14 +9,13 @@ use std::{path::Path, sync::Arc};
 use microcommerce_runtime::{
     AskError, CommandId, Journal, JournalError,
     journal::{
-        Append, Fence, NewEvent, Outcome,
+        Outcome,
         sqlite::{SqliteJournal, SqliteOptions},
     },
     seen::SEEN_COMMANDS_MAX,
 };
 use rusqlite::{Connection, params};
-use support::{Count, Counted, System, TooLarge, VIEWS, command};
-use tokio::sync::oneshot;
+use support::{Count, Counted, System, TooLarge, VIEWS, append, command};
 
 const STREAM: &str = "counter/a";
 
@@ -28,41 +27,12 @@ fn open(directory: &Path) -> Arc<SqliteJournal> {
     SqliteJournal::open(&SqliteOptions { directory: directory.to_owned(), views: VIEWS }).unwrap()
 }
 
-/// Appends `count` events that add one each, by one command.
-async fn append(
-    journal: &dyn Journal,
-    first_version: u64,
-    count: u64,
-    command_id: CommandId,
-) -> Result<(), JournalError> {
-    let payload = serde_json::to_string(&Counted::Added { amount: 1 }).unwrap();
-    let (done, settled) = oneshot::channel();
-    journal.append(Append {
-        stream: STREAM.into(),
-        first_version,
-        events: (0..count).map(|_| NewEvent { event_type: "counter.added", payload: payload.clone() }).collect(),
-        schema: 1,
-        refusal: None,
-        command_id,
-        at_ms: 0,
-        correlation_id: None,
-        causation_id: None,
-        traceparent: None,
-        actor: None,
-        views: vec![],
-        snapshot: None,
-        fence: Arc::new(Fence::default()),
-        settle: Box::new(move |outcome| drop(done.send(outcome))),
-    });
-    settled.await.unwrap()
-}
-
 #[tokio::test]
 async fn a_command_of_several_events_is_found_at_its_first_version_with_all_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path());
-    append(&*journal, 1, 3, id(1)).await.unwrap();
-    append(&*journal, 4, 1, id(2)).await.unwrap();
+    append(&*journal, STREAM, 1, 3, id(1)).await.unwrap();
+    append(&*journal, STREAM, 4, 1, id(2)).await.unwrap();
 
     let (outcome, events) = journal.outcome(STREAM.into(), id(1), Some(1)).await.unwrap().unwrap();
     assert_eq!(outcome, Outcome::Accepted { first_version: 1, count: 3 });
@@ -71,7 +41,7 @@ async fn a_command_of_several_events_is_found_at_its_first_version_with_all_of_t
     let loaded = journal.load(STREAM.into(), SEEN_COMMANDS_MAX).await.unwrap();
     assert_eq!((loaded.seen, loaded.seen_is_complete), (vec![(id(1), Some(1)), (id(2), Some(4))], true));
 
-    let conflict = append(&*journal, 4, 1, id(3)).await;
+    let conflict = append(&*journal, STREAM, 4, 1, id(3)).await;
     assert!(matches!(conflict, Err(JournalError::Conflict(_))), "version 4 has been written: {conflict:?}");
     journal.close().await;
 }
@@ -81,7 +51,7 @@ async fn a_stream_longer_than_its_entitys_memory_does_each_command_once() {
     let directory = tempfile::tempdir().unwrap();
     let memory = SEEN_COMMANDS_MAX as u64;
     let journal = open(directory.path());
-    append(&*journal, 1, memory - 1, id(1)).await.unwrap();
+    append(&*journal, STREAM, 1, memory - 1, id(1)).await.unwrap();
     journal.close().await;
 
     // Command 2 makes the last version that is in memory, command 3 the first beyond, command 4 one more.
@@ -106,23 +76,32 @@ async fn a_stream_longer_than_its_entitys_memory_does_each_command_once() {
     system.stop().await;
 }
 
-/// What the builds before layouts had numbers wrote: three accepted commands, one refused, one with nothing to do.
-fn write_layout_1(directory: &Path) {
+/// A database of an older build: what all layouts have, and `tables` of its own.
+fn old_database(directory: &Path, tables: &str) -> Connection {
     let database = Connection::open(directory.join("journal.db")).unwrap();
     database
         .execute_batch(
             "PRAGMA journal_mode = WAL;
-             CREATE TABLE events (position INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, version INTEGER NOT NULL, \
-                event_type TEXT NOT NULL, schema INTEGER NOT NULL, payload TEXT NOT NULL, at_ms INTEGER NOT NULL, \
-                correlation_id TEXT, causation_id TEXT, actor TEXT, UNIQUE (stream, version)) STRICT;
              CREATE TABLE commands (stream TEXT NOT NULL, command_id BLOB NOT NULL, first_version INTEGER NOT NULL, \
                 event_count INTEGER NOT NULL, refusal TEXT, PRIMARY KEY (stream, command_id)) STRICT, WITHOUT ROWID;
              CREATE TABLE snapshots (stream TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, state BLOB NOT NULL) \
                 STRICT, WITHOUT ROWID;
-             CREATE TABLE positions (subscription TEXT NOT NULL PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-             INSERT INTO positions VALUES ('reader', 2);",
+             CREATE TABLE positions (subscription TEXT NOT NULL PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
         )
         .unwrap();
+    database.execute_batch(tables).unwrap();
+    database
+}
+
+/// What the builds before layouts had numbers wrote: three accepted commands, one refused, one with nothing to do.
+fn write_layout_1(directory: &Path) {
+    let database = old_database(
+        directory,
+        "CREATE TABLE events (position INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, version INTEGER NOT NULL, \
+            event_type TEXT NOT NULL, schema INTEGER NOT NULL, payload TEXT NOT NULL, at_ms INTEGER NOT NULL, \
+            correlation_id TEXT, causation_id TEXT, actor TEXT, UNIQUE (stream, version)) STRICT;
+         INSERT INTO positions VALUES ('reader', 2);",
+    );
     for version in 1..=3_i64 {
         let payload = serde_json::to_string(&Counted::Added { amount: version }).unwrap();
         database
@@ -169,7 +148,7 @@ async fn a_journal_of_the_first_layout_opens_with_everything_in_it_and_goes_on()
         assert_eq!(places, [(10, 1), (20, 2), (30, 3), (31, 4)], "positions stay, and are not used again");
         assert_eq!((events[0].at_ms, events[0].actor.as_deref()), (7, Some("ann")));
         assert_eq!(system.journal.position_of("reader".into()).await.unwrap(), 2);
-        let conflict = append(&*system.journal, 3, 1, id(7)).await;
+        let conflict = append(&*system.journal, STREAM, 3, 1, id(7)).await;
         assert!(matches!(conflict, Err(JournalError::Conflict(_))), "version 3 has been written: {conflict:?}");
         system.stop().await;
         system = System::start(directory.path()).await;
@@ -179,22 +158,15 @@ async fn a_journal_of_the_first_layout_opens_with_everything_in_it_and_goes_on()
 
 /// What the builds of layout 2 wrote: three accepted commands beside their versions, one refused.
 fn write_layout_2(directory: &Path) {
-    let database = Connection::open(directory.join("journal.db")).unwrap();
-    database
-        .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA user_version = 2;
-             CREATE TABLE events (position INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, version INTEGER NOT NULL, \
-                event_type TEXT NOT NULL, schema INTEGER NOT NULL, payload TEXT NOT NULL, at_ms INTEGER NOT NULL, \
-                correlation_id TEXT, causation_id TEXT, actor TEXT) STRICT;
-             CREATE TABLE versions (stream TEXT NOT NULL, version INTEGER NOT NULL, position INTEGER NOT NULL, command_id BLOB, \
-                PRIMARY KEY (stream, version)) STRICT, WITHOUT ROWID;
-             CREATE TABLE commands (stream TEXT NOT NULL, command_id BLOB NOT NULL, first_version INTEGER NOT NULL, \
-                event_count INTEGER NOT NULL, refusal TEXT, PRIMARY KEY (stream, command_id)) STRICT, WITHOUT ROWID;
-             CREATE TABLE snapshots (stream TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, state BLOB NOT NULL) \
-                STRICT, WITHOUT ROWID;
-             CREATE TABLE positions (subscription TEXT NOT NULL PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
-        )
-        .unwrap();
+    let database = old_database(
+        directory,
+        "PRAGMA user_version = 2;
+         CREATE TABLE events (position INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, version INTEGER NOT NULL, \
+            event_type TEXT NOT NULL, schema INTEGER NOT NULL, payload TEXT NOT NULL, at_ms INTEGER NOT NULL, \
+            correlation_id TEXT, causation_id TEXT, actor TEXT) STRICT;
+         CREATE TABLE versions (stream TEXT NOT NULL, version INTEGER NOT NULL, position INTEGER NOT NULL, command_id BLOB, \
+            PRIMARY KEY (stream, version)) STRICT, WITHOUT ROWID;",
+    );
     for version in 1..=3_u64 {
         let payload = serde_json::to_string(&Counted::Added { amount: version.cast_signed() }).unwrap();
         let (number, position) = (version.cast_signed(), 10 * version.cast_signed());

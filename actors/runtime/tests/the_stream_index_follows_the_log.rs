@@ -1,19 +1,21 @@
 //! The index of the streams lags behind the events; nobody who reads may notice, also not after a crash.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod support;
+
 use std::{path::Path, sync::Arc};
 
 use futures::future::join_all;
 use microcommerce_runtime::{
     CommandId, Journal, JournalError,
     journal::{
-        Append, Fence, NewEvent, Outcome,
+        Outcome,
         sqlite::{SqliteJournal, SqliteOptions},
     },
     seen::SEEN_COMMANDS_MAX,
 };
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use support::{TRACEPARENT, append};
 
 const STREAMS: u64 = 1_000;
 /// Together some more than wait in memory.
@@ -33,39 +35,12 @@ fn id(number: u64, command: u64) -> CommandId {
     CommandId::from_u128(u128::from(number) << 64 | u128::from(command))
 }
 
-async fn append(
-    journal: &SqliteJournal,
-    stream: Arc<str>,
-    first_version: u64,
-    id: CommandId,
-) -> Result<(), JournalError> {
-    let (done, settled) = oneshot::channel();
-    journal.append(Append {
-        stream,
-        first_version,
-        events: (0..EVENTS_OF_EACH).map(|_| NewEvent { event_type: "grown", payload: "{}".to_owned() }).collect(),
-        schema: 1,
-        refusal: None,
-        command_id: id,
-        at_ms: 0,
-        correlation_id: None,
-        causation_id: None,
-        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
-        actor: None,
-        views: vec![],
-        snapshot: None,
-        fence: Arc::new(Fence::default()),
-        settle: Box::new(move |outcome| drop(done.send(outcome))),
-    });
-    settled.await.unwrap()
-}
-
 /// Each command of each stream is found with its events, and a version cannot be written twice nor left out.
 async fn check(journal: &SqliteJournal) {
     for number in 0..STREAMS {
         let events = journal.events(stream(number)).await.unwrap();
         assert!(events.iter().map(|event| event.version).eq(1..=NEWEST), "{number}: {events:?}");
-        assert!(events.iter().all(|event| event.traceparent.is_some()));
+        assert!(events.iter().all(|event| event.traceparent.as_deref() == Some(TRACEPARENT)));
         let loaded = journal.load(stream(number), SEEN_COMMANDS_MAX).await.unwrap();
         let seen: Vec<_> = (0..COMMANDS_OF_EACH).map(|nth| (id(number, nth), Some(1 + nth * EVENTS_OF_EACH))).collect();
         assert_eq!((loaded.tail.len() as u64, loaded.seen, loaded.seen_is_complete), (NEWEST, seen, true));
@@ -78,7 +53,7 @@ async fn check(journal: &SqliteJournal) {
         assert!(events.iter().map(|event| event.version).eq(first..first + EVENTS_OF_EACH));
     }
     for wrong in [1, NEWEST, NEWEST + 2] {
-        let conflict = append(journal, stream(3), wrong, CommandId::from_u128(9)).await;
+        let conflict = append(journal, &stream(3), wrong, EVENTS_OF_EACH, CommandId::from_u128(9)).await;
         assert!(matches!(conflict, Err(JournalError::Conflict(_))), "version {wrong}: {conflict:?}");
     }
 }
@@ -89,7 +64,10 @@ async fn what_was_not_yet_indexed_when_the_process_died_is_there() {
     let journal = open(directory.path());
     for command in 0..COMMANDS_OF_EACH {
         let first = 1 + command * EVENTS_OF_EACH;
-        let appends = (0..STREAMS).map(|number| append(&journal, stream(number), first, id(number, command)));
+        let own = &*journal;
+        let appends = (0..STREAMS).map(|number| async move {
+            append(own, &stream(number), first, EVENTS_OF_EACH, id(number, command)).await
+        });
         assert!(join_all(appends).await.into_iter().all(|outcome| outcome.is_ok()));
     }
     // What is committed at one moment: as a crash would leave it.
@@ -107,6 +85,6 @@ async fn what_was_not_yet_indexed_when_the_process_died_is_there() {
     journal.close().await;
     let after_the_crash = open(crashed.path());
     check(&after_the_crash).await;
-    append(&after_the_crash, stream(3), NEWEST + 1, CommandId::from_u128(10)).await.unwrap();
+    append(&*after_the_crash, &stream(3), NEWEST + 1, EVENTS_OF_EACH, CommandId::from_u128(10)).await.unwrap();
     after_the_crash.close().await;
 }

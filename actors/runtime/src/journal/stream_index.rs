@@ -76,7 +76,7 @@ const FINISH_ROUND: &str = "UPDATE indexed SET through = ?1";
 
 impl StreamIndex {
     /// Reads again what was not in the table when the journal was last used. From then on about `waiting_max` versions are in
-    /// memory, at some 40 bytes each in a few streams, and 200 where each is of another stream.
+    /// memory: 32 bytes each, and what a tree takes for each of their streams.
     pub(super) fn recover(connection: &Connection, waiting_max: usize) -> rusqlite::Result<Self> {
         let mut waiting = Waiting::default();
         let mut statement = connection.prepare(WAITING)?;

@@ -4,16 +4,20 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use microcommerce_runtime::{
-    CommandId, CommandMeta, Entities, EntitiesConfig, Entity, EntityId, Gate, Journal, Roster, ViewWrite,
+    CommandId, CommandMeta, Entities, EntitiesConfig, Entity, EntityId, Gate, Journal, JournalError, Roster, ViewWrite,
     entity::EventPayload,
-    journal::sqlite::{SqliteJournal, SqliteOptions},
+    journal::{
+        Append, Fence, NewEvent,
+        sqlite::{SqliteJournal, SqliteOptions},
+    },
     supervision::{Supervisor, SupervisorMessage, SupervisorSpec},
 };
 use ractor::{Actor, ActorRef};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 pub const VIEWS: &str = "CREATE TABLE IF NOT EXISTS totals (id TEXT PRIMARY KEY, total INTEGER NOT NULL) STRICT;";
+pub const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Counter;
@@ -123,4 +127,34 @@ impl System {
 
 pub fn command(number: u64) -> CommandMeta {
     CommandMeta::new(CommandId::of(&["test", &number.to_string()]), PATIENCE)
+}
+
+/// Appends `count` events that add one each, by one command, past all entities.
+pub async fn append(
+    journal: &dyn Journal,
+    stream: &str,
+    first_version: u64,
+    count: u64,
+    command_id: CommandId,
+) -> Result<(), JournalError> {
+    let payload = serde_json::to_string(&Counted::Added { amount: 1 }).unwrap();
+    let (done, settled) = oneshot::channel();
+    journal.append(Append {
+        stream: stream.into(),
+        first_version,
+        events: (0..count).map(|_| NewEvent { event_type: "counter.added", payload: payload.clone() }).collect(),
+        schema: 1,
+        refusal: None,
+        command_id,
+        at_ms: 0,
+        correlation_id: None,
+        causation_id: None,
+        traceparent: Some(TRACEPARENT.into()),
+        actor: None,
+        views: vec![],
+        snapshot: None,
+        fence: Arc::new(Fence::default()),
+        settle: Box::new(move |outcome| drop(done.send(outcome))),
+    });
+    settled.await.unwrap()
 }
