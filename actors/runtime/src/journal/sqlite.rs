@@ -40,8 +40,7 @@ const READERS: usize = 2;
 /// Questions that may wait for a reader before the next is refused.
 const READ_QUEUE_MAX: usize = 4_096;
 /// Versions in memory that wait for their turn in the stream index. The more wait, the more of them share a page when they are
-/// written; and the more is read again after a crash, 0.1 s for so
-/// many as measured.
+/// written; and the more is read again after a crash: 0.1 s for so many, as measured.
 const WAITING_VERSIONS_MAX: usize = 1 << 16;
 /// How long an open waits for the lock: the former incarnation of a restarted service may still be closing.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
