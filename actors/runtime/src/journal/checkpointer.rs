@@ -2,8 +2,8 @@
 //!
 //! A checkpoint writes pages and syncs the database, which takes a disk tens of milliseconds; done by the writer, every commit
 //! would wait for it. Here it runs on a connection of its own. What the writer appends meanwhile is left over, and the log
-//! starts over only when nothing is: so the writer itself does the small rest afterwards. SQLite syncs in that last pass
-//! alone, when it has all of the log; so each pass here is synced here. It ends when its writer lets go of it.
+//! starts over only when nothing is: so the writer itself does the small rest now and then, when the log is long. SQLite syncs
+//! in that last pass alone, when it has all of the log; so each pass here is synced here. It ends when its writer lets go of it.
 //!
 //! A failed sync is final for the journal, as a failed commit is: the system may have dropped the pages that it could not
 //! write, and a second sync would say that all is well.
@@ -16,9 +16,12 @@ use rusqlite::{Connection, ffi};
 /// Passes over the log for one order: the first is long, and the second takes most of what was appended meanwhile.
 const PASSES: usize = 2;
 
+/// The length of the log, in pages.
+pub(super) type LogFrames = usize;
+
 pub(super) struct Checkpointer {
     orders: Sender<()>,
-    done: Receiver<rusqlite::Result<()>>,
+    done: Receiver<rusqlite::Result<LogFrames>>,
     thread: thread::JoinHandle<()>,
     is_at_work: bool,
 }
@@ -30,9 +33,10 @@ impl Checkpointer {
         let (finished, done) = bounded(1);
         let thread = thread::Builder::new().name("journal-checkpointer".to_owned()).spawn(move || {
             for () in ordered {
-                let outcome = (0..PASSES).try_for_each(|_| {
-                    checkpoint(&connection, Mode::Passive)?;
-                    database.sync_data().map_err(sync_failed)
+                let outcome = (0..PASSES).try_fold(0, |_, _| {
+                    let frames = checkpoint(&connection, Mode::Passive)?;
+                    database.sync_data().map_err(sync_failed)?;
+                    Ok(frames)
                 });
                 if finished.send(outcome).is_err() {
                     break;
@@ -50,11 +54,11 @@ impl Checkpointer {
         self.is_at_work = self.is_at_work || self.orders.try_send(()).is_ok();
     }
 
-    /// True once after each order, when it is done: now the writer does the rest. An error is the disk's and final.
-    pub(super) fn has_finished(&mut self) -> rusqlite::Result<bool> {
-        let Some(outcome) = self.is_at_work.then(|| self.done.try_recv().ok()).flatten() else { return Ok(false) };
+    /// Once after each order, when it is done: how long the log is. An error is the disk's and final.
+    pub(super) fn finished(&mut self) -> rusqlite::Result<Option<LogFrames>> {
+        let Some(outcome) = self.is_at_work.then(|| self.done.try_recv().ok()).flatten() else { return Ok(None) };
         self.is_at_work = false;
-        outcome.map(|()| true)
+        outcome.map(Some)
     }
 
     /// Waits for the pass at hand and ends the thread.
@@ -76,13 +80,14 @@ pub(super) enum Mode {
     Truncate,
 }
 
-/// Brings the log's pages into the database. What others hold up is left for the next time and is no error.
-pub(super) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<()> {
+/// Brings the log's pages into the database, and gives the log's length, with what was brought over before. What others hold
+/// up is left for the next time and is no error.
+pub(super) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<LogFrames> {
     let order = match mode {
         Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
         Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
-    connection.query_row(order, [], |_| Ok(()))
+    connection.query_row(order, [], |row| row.get::<_, i64>(1)).map(|frames| usize::try_from(frames).unwrap_or(0))
 }
 
 fn sync_failed(cause: io::Error) -> rusqlite::Error {

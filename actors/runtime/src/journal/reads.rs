@@ -30,8 +30,8 @@ pub(super) const STATEMENTS_MAX: usize = 128;
 
 /// The position of the newest event, 0 where there is none.
 pub(super) fn newest_position(connection: &Connection) -> rusqlite::Result<Position> {
-    let newest: i64 = connection.query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))?;
-    Ok(newest.unsigned_abs())
+    let mut statement = connection.prepare_cached("SELECT coalesce(max(position), 0) FROM events")?;
+    statement.query_row([], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
 /// A stream as its entity needs it: snapshot, tail and command ids, all of one moment.
@@ -51,7 +51,7 @@ pub(super) fn all_events_of(
     stream: &str,
 ) -> Result<Vec<Recorded>, JournalError> {
     let all = |connection| {
-        let (_moment, waiting) = index.moment(connection, stream)?;
+        let (_moment, waiting) = index.moment(connection, stream, 1, |_| true)?;
         events_of(connection, &waiting, stream, 0, i64::MAX.unsigned_abs())
     };
     all(connection).map_err(query_error)
@@ -101,7 +101,7 @@ fn load_at_one_moment(
     stream: &str,
     seen_max: usize,
 ) -> rusqlite::Result<Loaded> {
-    let (_moment, waiting) = index.moment(connection, stream)?;
+    let (_moment, waiting) = index.moment(connection, stream, 1, |_| true)?;
     let snapshot = connection
         .prepare_cached("SELECT version, state FROM snapshots WHERE stream = ?1")?
         .query_row([stream], |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, Vec<u8>>(1)?)))
@@ -225,32 +225,28 @@ fn outcome_at_one_moment(
     command_id: CommandId,
     first_version: Option<u64>,
 ) -> rusqlite::Result<Option<(Outcome, Vec<Recorded>)>> {
-    let (_moment, waiting) = index.moment(connection, stream)?;
-    let Some(outcome) = stored_outcome(connection, &waiting, stream, command_id, first_version)? else {
-        return Ok(None);
-    };
-    let events = match &outcome {
-        Outcome::Accepted { first_version, count } if *count > 0 => {
-            events_of(connection, &waiting, stream, first_version.saturating_sub(1), *count)?
-        }
-        _ => Vec::new(),
-    };
-    Ok(Some((outcome, events)))
-}
-
-fn stored_outcome(
-    connection: &Connection,
-    waiting: &[Version],
-    stream: &str,
-    command_id: CommandId,
-    first_version: Option<u64>,
-) -> rusqlite::Result<Option<Outcome>> {
     if let Some(first_version) = first_version {
-        let count = versions_made(connection, waiting, stream, first_version, command_id)?;
+        let is_of_it = |version: &Version| version.command_id == command_id;
+        let (_moment, waiting) = index.moment(connection, stream, first_version, is_of_it)?;
+        let count = versions_made(connection, &waiting, stream, first_version, command_id)?;
         if count > 0 {
-            return Ok(Some(Outcome::Accepted { first_version, count }));
+            let events = events_of(connection, &waiting, stream, first_version.saturating_sub(1), count)?;
+            return Ok(Some((Outcome::Accepted { first_version, count }, events)));
         }
     }
+    // Such a row never changes: it may be read before the moment.
+    let stored = stored_outcome(connection, stream, command_id)?;
+    let Some(Outcome::Accepted { first_version, count }) = stored else {
+        return Ok(stored.map(|refused| (refused, Vec::new())));
+    };
+    let is_of_it = |version: &Version| version.number < first_version + count;
+    let (_moment, waiting) = index.moment(connection, stream, first_version, is_of_it)?;
+    let events = events_of(connection, &waiting, stream, first_version.saturating_sub(1), count)?;
+    Ok(Some((Outcome::Accepted { first_version, count }, events)))
+}
+
+/// The outcome of a command that is found by its id.
+fn stored_outcome(connection: &Connection, stream: &str, command_id: CommandId) -> rusqlite::Result<Option<Outcome>> {
     connection
         .prepare_cached(
             "SELECT first_version, event_count, refusal FROM commands WHERE stream = ?1 AND command_id = ?2",

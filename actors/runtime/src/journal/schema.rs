@@ -5,6 +5,9 @@
 //! [`super::stream_index`]). An index by random command ids would change a page for every command and write ten times the
 //! log; so only those commands are indexed by id that no entity's memory is bound to hold: those without events, and those of
 //! streams longer than [`SEEN_COMMANDS_MAX`](crate::seen::SEEN_COMMANDS_MAX).
+//!
+//! A position is the next integer after the newest event's, since no event is ever deleted. Files of earlier builds say
+//! `AUTOINCREMENT`, which gives the same positions and writes a page more with each commit.
 
 use rusqlite::Connection;
 
@@ -13,7 +16,7 @@ pub(super) const LAYOUT: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS events (
-    position       INTEGER PRIMARY KEY AUTOINCREMENT,
+    position       INTEGER PRIMARY KEY,
     stream         TEXT    NOT NULL,
     version        INTEGER NOT NULL,
     event_type     TEXT    NOT NULL,

@@ -27,6 +27,9 @@ use crate::command::CommandId;
 /// What a commit may be made to wait for, of a backlog that a crash has left: a millisecond or two.
 const ARREARS_ROWS: usize = 1_024;
 
+/// How often a reader tries to begin without holding up the writer.
+const MOMENT_TRIES_MAX: usize = 3;
+
 /// One version of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version {
@@ -46,6 +49,8 @@ struct Waiting {
     /// By stream, each in the order of its versions. Those of a transaction that is not yet committed are the newest.
     streams: BTreeMap<Arc<str>, VecDeque<Version>>,
     count: usize,
+    /// How often versions have left for the table.
+    departures: u64,
     /// The newest position that was added.
     newest: Position,
     /// The newest position that is committed.
@@ -138,6 +143,7 @@ impl StreamIndex {
         let mut waiting = self.lock();
         waiting.committed = waiting.newest;
         let Slice { rows, next, through } = slice;
+        waiting.departures += u64::from(!rows.is_empty());
         for (stream, _) in rows {
             waiting.take_first(&stream);
         }
@@ -159,20 +165,31 @@ impl StreamIndex {
         waiting.newest = waiting.committed;
     }
 
-    /// Begins to read at a moment of its own, and gives the versions of `stream` that wait at that moment, in order. Some of
-    /// them may be in the table already: only those after the table's last are news.
+    /// Begins to read at a moment of its own, and gives the versions of `stream` that wait at that moment, in order: from `first`
+    /// on, for as long as they are `wanted`. Some of them may be in the table already: only those after the table's last are news.
     pub(super) fn moment<'connection>(
         &self,
         connection: &'connection Connection,
         stream: &str,
+        first: u64,
+        wanted: impl Fn(&Version) -> bool,
     ) -> rusqlite::Result<(Transaction<'connection>, Vec<Version>)> {
-        // While it is locked nothing leaves the memory, so what is not here is in the table, as the database is now.
+        let versions = |waiting: &Waiting, newest| {
+            waiting.of(stream, first, |version| version.position <= newest && wanted(version))
+        };
+        // Where nothing has left the memory since before the moment, what is not here is in the table, as the database is then.
+        for _ in 0..MOMENT_TRIES_MAX {
+            let departures = self.lock().departures;
+            let (moment, newest) = begin(connection)?;
+            let waiting = self.lock();
+            if waiting.departures == departures {
+                return Ok((moment, versions(&waiting, newest)));
+            }
+        }
+        // While it is locked nothing leaves.
         let waiting = self.lock();
-        let moment = connection.unchecked_transaction()?;
-        let newest = newest_position(connection)?;
-        let versions = waiting.streams.get(stream).into_iter().flatten();
-        let versions = versions.take_while(|version| version.position <= newest).copied().collect();
-        Ok((moment, versions))
+        let (moment, newest) = begin(connection)?;
+        Ok((moment, versions(&waiting, newest)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -180,7 +197,21 @@ impl StreamIndex {
     }
 }
 
+fn begin(connection: &Connection) -> rusqlite::Result<(Transaction<'_>, Position)> {
+    let moment = connection.unchecked_transaction()?;
+    // The first read sets the moment.
+    let newest = newest_position(connection)?;
+    Ok((moment, newest))
+}
+
 impl Waiting {
+    /// The versions of `stream` from `first` on, for as long as they are `wanted`.
+    fn of(&self, stream: &str, first: u64, wanted: impl Fn(&Version) -> bool) -> Vec<Version> {
+        let Some(versions) = self.streams.get(stream) else { return Vec::new() };
+        let start = versions.partition_point(|version| version.number < first);
+        versions.range(start..).take_while(|version| wanted(version)).copied().collect()
+    }
+
     fn add(&mut self, stream: &Arc<str>, version: Version) {
         match self.streams.get_mut(stream) {
             Some(waiting) => waiting.push_back(version),
@@ -247,7 +278,12 @@ impl Version {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::{
+        super::{reads, schema},
+        *,
+    };
 
     fn version(number: u64, position: Position) -> Version {
         Version { number, position, command_id: CommandId::from_u128(u128::from(position)) }
@@ -296,6 +332,60 @@ mod tests {
             assert_eq!(slice.through, Some(through));
             index.committed(slice);
         }
+    }
+
+    #[test]
+    fn readers_beside_the_writer_find_every_stream_whole() -> Result<(), Box<dyn std::error::Error>> {
+        const STREAMS: u64 = 5;
+        const COMMITS: u64 = 3_000;
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("journal.db");
+        let mut connection = Connection::open(&file)?;
+        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;")?;
+        schema::bring_up_to_date(&mut connection)?.expect("the file is new");
+        let index = StreamIndex::recover(&connection, 7)?;
+        let committed = AtomicU64::new(0);
+        let read = || -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+            let connection = Connection::open(&file)?;
+            let mut reads = 0;
+            loop {
+                let rounds = committed.load(Ordering::Acquire);
+                let stream = format!("s{}", reads % STREAMS);
+                let events = reads::all_events_of(&connection, &index, &stream)?;
+                assert!(events.len() as u64 >= rounds, "{} of at least {rounds} events of {stream}", events.len());
+                assert!((1..).zip(&events).all(|(number, event)| event.version == number), "{stream} has a gap");
+                reads += 1;
+                if rounds == COMMITS && reads >= STREAMS {
+                    return Ok(reads);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let readers = [scope.spawn(read), scope.spawn(read)];
+            for number in 1..=COMMITS {
+                connection.execute_batch("BEGIN IMMEDIATE")?;
+                for stream in 0..STREAMS {
+                    let stream = Arc::from(format!("s{stream}"));
+                    let id = CommandId::from_u128(u128::from(number));
+                    let position = connection
+                        .prepare_cached(
+                            "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, command_id) \
+                             VALUES (?1, ?2, 'tested', 1, '{}', 0, ?3)",
+                        )?
+                        .insert(params![stream, number.cast_signed(), id.as_bytes()])?;
+                    index.add(&stream, Version { number, position: position.unsigned_abs(), command_id: id });
+                }
+                let slice = index.due(STREAMS as usize);
+                slice.write(&connection)?;
+                connection.execute_batch("COMMIT")?;
+                index.committed(slice);
+                committed.store(number, Ordering::Release);
+            }
+            for reader in readers {
+                assert!(reader.join().expect("no reader panics").expect("the stream is read") > COMMITS / 100);
+            }
+            Ok(())
+        })
     }
 
     #[test]

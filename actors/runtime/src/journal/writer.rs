@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Append, JournalError, Position, RecordedOutcome, Settle,
-    checkpointer::{Checkpointer, Mode, checkpoint},
+    checkpointer::{Checkpointer, LogFrames, Mode, checkpoint},
     reads::outcome_of,
     stream_index::{StreamIndex, Version},
 };
@@ -34,11 +34,14 @@ const GATHER_FROM: usize = 128;
 const GATHER_NAP: Duration = Duration::from_micros(50);
 /// The most naps before a commit.
 const GATHER_NAPS_MAX: usize = 3;
-/// Rows written before a checkpoint begins: a few MiB of log, and on top of it what is appended while the checkpointer works.
-/// Larger steps take the disk for longer at a time, and commits wait behind them…
-const CHECKPOINT_ROWS: usize = 10_000;
+/// Rows written before a checkpoint begins. Each takes the disk for as long as its pages last, and commits wait behind them:
+/// small ones for a millisecond…
+const CHECKPOINT_ROWS: usize = 2_000;
 /// …and so soon after the last one the next does not begin: the busiest writer would do little else.
-const CHECKPOINT_PAUSE: Duration = Duration::from_millis(80);
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(10);
+/// 32 MiB of log: so much longer than at the last try, the writer tries to have it start over. That takes a commit's time,
+/// twice.
+const LOG_STEP_FRAMES: LogFrames = 1 << 13;
 /// How long the writer idles before it tidies the log.
 const IDLE_CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 
@@ -111,6 +114,8 @@ pub(super) struct Writer {
     pub(super) is_open: Arc<AtomicBool>,
     pub(super) rows_since_checkpoint: usize,
     pub(super) checkpointed_at: Instant,
+    /// How long the log was when it was last to start over; 0 since it did.
+    pub(super) log_tried: LogFrames,
     pub(super) last_batch: usize,
 }
 
@@ -199,15 +204,21 @@ impl Writer {
         if is_due { self.checkpoint() } else { Ok(()) }
     }
 
-    /// Has the log checkpointed, and does the rest that was appended meanwhile, so that the log starts over.
+    /// Has the log checkpointed. Where it has grown long, does the rest that was appended meanwhile: with nothing left over, the
+    /// log starts over. A long read may prevent that; then it is tried again when the log has grown by as much.
     fn checkpoint(&mut self) -> rusqlite::Result<()> {
-        if self.checkpointer.has_finished()? {
-            checkpoint(&self.connection, Mode::Passive)?;
-            self.rows_since_checkpoint = 0;
-            self.checkpointed_at = Instant::now();
-        } else {
+        let Some(frames) = self.checkpointer.finished()? else {
             self.checkpointer.begin();
+            return Ok(());
+        };
+        if frames < self.log_tried {
+            self.log_tried = 0;
         }
+        if frames >= self.log_tried + LOG_STEP_FRAMES {
+            self.log_tried = checkpoint(&self.connection, Mode::Passive)?;
+        }
+        self.rows_since_checkpoint = 0;
+        self.checkpointed_at = Instant::now();
         Ok(())
     }
 
