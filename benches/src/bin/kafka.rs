@@ -10,7 +10,8 @@ use microcommerce_benches::{
     kafka_bare, kafka_ping, per_second,
 };
 
-/// The shop's own, for us and for the controls.
+/// The shop's own, for us and for the controls; `--no-default-features` measures with the system's.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -17,6 +17,11 @@ use microcommerce_benches::{
     per_second, plain_channel, raw_ractor, waking,
 };
 
+/// The shop's own, for us and for the controls; `--no-default-features` measures with the system's.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 5;
 /// Askers that wait at once: two of the writer's largest batches, one being committed and one queueing.
 const ASKERS: usize = 8_192;
