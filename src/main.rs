@@ -53,6 +53,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LOG_DEFAULT: &str = "info,ractor=warn,librdkafka=off,rdkafka=off";
 
 fn main() -> ExitCode {
+    refuse_huge_pages();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => return refuse(&config::one_sentence(&error)),
@@ -79,6 +80,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error.to_string()),
     }
+}
+
+/// A huge page is cleared when it is first touched: it held up commits for up to 10 ms. Where the system gives them to everybody,
+/// not asking for them is not enough.
+fn refuse_huge_pages() {
+    #[cfg(target_os = "linux")]
+    // Where the system forbids to say so, answers are later now and then, and never wrong.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 fn refuse(sentence: &str) -> ExitCode {
