@@ -12,7 +12,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use runtime::{CommandId, Entities, EntitiesConfig, Entity};
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -90,6 +90,7 @@ pub fn bare_reads(history: &History) -> Duration {
     connection
         .execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 268435456;")
         .expect("SQLite takes the pragmas");
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).expect("SQLite keeps its plans");
     let streams: Vec<_> = history.keys.iter().map(|key| format!("{}/{key}", Stock::KIND)).collect();
     let started = Instant::now();
     for stream in &streams {

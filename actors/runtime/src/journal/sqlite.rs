@@ -310,8 +310,8 @@ fn take_lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// SQLite would look at each bound value whether it asks for another plan, and for most of our reads prepare the statement
-/// again each time: it took most of a reader's time.
+/// SQLite would prepare a statement again whenever a limit is bound to it, since another value might ask for another plan: it took
+/// most of a reader's time.
 fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
@@ -368,4 +368,25 @@ fn spawn_reader(
         drop(connection);
         drop(database_file);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{StatementStatus, params};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_prepares_a_statement_once() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let journal = SqliteJournal::open(&SqliteOptions { directory: directory.path().to_owned(), views: "" })?;
+        let reader = open_reader(&directory.path().join("journal.db"))?;
+        let mut statement = reader.prepare("SELECT position FROM versions WHERE stream = ?1 LIMIT ?2")?;
+        for limit in 1..9 {
+            assert!(statement.query(params!["stock/1", limit])?.next()?.is_none());
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+        journal.close().await;
+        Ok(())
+    }
 }
