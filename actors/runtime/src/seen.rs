@@ -46,7 +46,7 @@ impl SeenCommands {
     /// What was read from the journal; `is_complete` says whether that is all there is.
     #[must_use]
     pub fn recovered(seen: Vec<SeenCommand>, is_complete: bool) -> Self {
-        let mut recovered = Self::default();
+        let mut recovered = Self { ids: Ids::with_room_for(seen.len()), ..Self::default() };
         for (id, first_version) in seen {
             recovered.remember(id, first_version);
         }
@@ -93,11 +93,17 @@ struct Ids {
 
 impl Default for Ids {
     fn default() -> Self {
-        Self { parts: vec![HashMap::new()], count: 0, hasher: RandomState::new() }
+        Self::with_room_for(0)
     }
 }
 
 impl Ids {
+    fn with_room_for(count: usize) -> Self {
+        let part = || HashMap::with_capacity(count.min(PART_IDS));
+        let parts = std::iter::repeat_with(part).take(count / PART_IDS + 1).collect();
+        Self { parts, count: 0, hasher: RandomState::new() }
+    }
+
     fn get(&self, id: &CommandId) -> Option<u32> {
         self.parts[self.part(id)].get(id).copied()
     }
@@ -113,6 +119,9 @@ impl Ids {
     /// Those with a part number that is not there yet are still in the part that it will be split from.
     fn part(&self, id: &CommandId) -> usize {
         let parts = self.parts.len();
+        if parts == 1 {
+            return 0;
+        }
         let number = self.hasher.hash_one(id) as usize & (parts.next_power_of_two() - 1);
         if number < parts { number } else { number - parts.next_power_of_two() / 2 }
     }
@@ -156,6 +165,10 @@ mod tests {
         assert_eq!(ids.count, 100_000, "a second insert of an id is none");
         assert!((1..=100_000).all(|number| ids.get(&id(number)) == Some(number)));
         assert_eq!(ids.get(&id(100_001)), None);
+        let mut recovered = Ids::with_room_for(100_000);
+        (1..=100_000).for_each(|number| recovered.insert(id(number), number));
+        assert!((1..=100_000).all(|number| recovered.get(&id(number)) == Some(number)));
+        assert_eq!(recovered.parts.len(), 100_000 / PART_IDS + 1, "it need not grow");
         let largest = ids.parts.iter().map(HashMap::len).max();
         assert!(largest < Some(3 * PART_IDS), "{largest:?} in one part");
         assert!(ids.parts.len() >= 100_000 / PART_IDS, "{} parts", ids.parts.len());
