@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A huge page is cleared when it is first touched: it held up commits for up to 10 ms. Where the system gives them to everybody,
+/// A huge page is cleared when it is first touched: it held up commits for up to 8 ms. Where the system gives them to everybody,
 /// not asking for them is not enough.
 fn refuse_huge_pages() {
     #[cfg(target_os = "linux")]

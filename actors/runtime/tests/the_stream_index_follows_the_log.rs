@@ -88,3 +88,23 @@ async fn what_was_not_yet_indexed_when_the_process_died_is_there() {
     append(&*after_the_crash, &stream(3), NEWEST + 1, EVENTS_OF_EACH, CommandId::from_u128(10)).await.unwrap();
     after_the_crash.close().await;
 }
+
+/// Several times the length at which the log on disk is to start over goes through it, and the writer never rests.
+#[tokio::test]
+async fn the_log_starts_over_under_load() {
+    const WRITERS: u64 = 8;
+    const APPENDS_OF_EACH: u64 = 50;
+    const EVENTS: u64 = 2_000;
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    let own = &*journal;
+    join_all((0..WRITERS).map(|number| async move {
+        for command in 0..APPENDS_OF_EACH {
+            append(own, &stream(number), 1 + command * EVENTS, EVENTS, id(number, command)).await.unwrap();
+        }
+    }))
+    .await;
+    let log = directory.path().join("journal.db-wal").metadata().unwrap().len();
+    assert!(log < 100 << 20, "{log} bytes of log");
+    journal.close().await;
+}

@@ -374,48 +374,7 @@ fn spawn_reader(
 mod tests {
     use rusqlite::{StatementStatus, params};
 
-    use super::{
-        super::{Fence, NewEvent},
-        *,
-    };
-
-    /// Six times the length at which the log is to start over goes through it.
-    #[tokio::test]
-    async fn the_log_starts_over_under_load() -> Result<(), Box<dyn std::error::Error>> {
-        const APPENDS: u64 = 24_000;
-        const AT_ONCE: u64 = 100;
-        let directory = tempfile::tempdir()?;
-        let journal = SqliteJournal::open(&SqliteOptions { directory: directory.path().to_owned(), views: "" })?;
-        let fence = Arc::new(Fence::default());
-        for first in (1..=APPENDS).step_by(AT_ONCE as usize) {
-            let appends = (first..first + AT_ONCE).map(|version| {
-                settled(|settle| {
-                    journal.append(Append {
-                        stream: "pile/1".into(),
-                        first_version: version,
-                        events: vec![NewEvent { event_type: "pile.grown", payload: "8".repeat(8_000) }],
-                        schema: 1,
-                        refusal: None,
-                        command_id: CommandId::from_u128(u128::from(version)),
-                        at_ms: 0,
-                        correlation_id: None,
-                        causation_id: None,
-                        traceparent: None,
-                        actor: None,
-                        views: vec![],
-                        snapshot: None,
-                        fence: Arc::clone(&fence),
-                        settle,
-                    });
-                })
-            });
-            futures::future::try_join_all(appends).await?;
-        }
-        let log = fs::metadata(directory.path().join("journal.db-wal"))?.len();
-        assert!(log < 100 << 20, "{log} bytes of log");
-        journal.close().await;
-        Ok(())
-    }
+    use super::*;
 
     #[tokio::test]
     async fn a_reader_prepares_a_statement_once() -> Result<(), Box<dyn std::error::Error>> {
