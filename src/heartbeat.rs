@@ -10,7 +10,7 @@ use bridge::health::{PingerArgs, ResponderArgs, ServiceCondition, start_pinger, 
 use contracts::Service;
 use runtime::supervision::{ChildSpec, Restart, SupervisorSpec};
 
-use crate::{bus::watch::Watch, house::House};
+use crate::{bus::watch::Watch, config::Role, house::House};
 
 /// The branch. A process of one service pings too: so it hears where the others answer.
 pub fn branch(house: &Arc<House>) -> ChildSpec {
@@ -50,11 +50,15 @@ fn responder(house: &Arc<House>, service: Service) -> ChildSpec {
     .kind("responder")
 }
 
-/// It stands, its journal takes writes, it knows whose tokens count, and its messages get through.
+/// It stands, its port is open to the others, its journal takes writes, it knows whose tokens count, and its messages get
+/// through.
 fn condition(house: &Arc<House>, service: Service) -> Arc<dyn Fn() -> ServiceCondition + Send + Sync> {
     let (house, watch) = (Arc::clone(house), Watch::new(Arc::clone(house)));
     Arc::new(move || {
-        let is_well = house.stands(service)
+        // Where all is one process, nobody can ask how it is before its ports are open.
+        let is_open = house.settings.role == Role::All || house.progress.is_over();
+        let is_well = is_open
+            && house.stands(service)
             && house.journal(service).get().is_ok_and(|journal| journal.is_open())
             && house.verifier.knows_key()
             && watch.complaints_of(service).is_empty();

@@ -11,6 +11,7 @@ use http_edge::{
     peers::{HouseKey, Peers},
     rate_limit::{Profile, RateLimiter},
     shop::{Chaos, Shop},
+    starting::StartProgress,
 };
 use order_service::OrderService;
 use payment_service::PaymentService;
@@ -23,8 +24,10 @@ use crate::{
     bus::{embedded::SetAside, kafka::KafkaBus, watch::Watch},
     chaos::Drills,
     config::{Role, Settings},
+    ending::Ending,
     health::{Directory, Pongs},
     secret::Secret,
+    side_channel,
 };
 
 /// The places; see the module's text.
@@ -52,6 +55,10 @@ pub struct House {
     pub board: HealthBoard,
     /// A name that no other start of a process has.
     pub process_id: String,
+    /// How far the starts of the services have come.
+    pub progress: Arc<StartProgress>,
+    /// Whether the process was told to end: what is being started then is given up.
+    pub ending: Ending,
 }
 
 impl House {
@@ -59,7 +66,7 @@ impl House {
     ///
     /// # Errors
     /// When the Kafka client refuses its settings, or the secret cannot be read or made.
-    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+    pub fn new(settings: &Settings, progress: Arc<StartProgress>, ending: Ending) -> anyhow::Result<Self> {
         let client = KafkaClientSettings::from_env(settings.role.name())?;
         let health: Arc<dyn HealthTransport> = match &client {
             Some(client) => KafkaHealth::start(KafkaHealthConfig {
@@ -76,7 +83,7 @@ impl House {
             }
         };
         let kafka = match client {
-            Some(client) => Some(KafkaBus::new(client, &settings.topic_prefix)?),
+            Some(client) => Some(KafkaBus::new(client, &settings.topic_prefix, ending.clone())?),
             None => None,
         };
         Ok(Self {
@@ -96,6 +103,8 @@ impl House {
             health,
             // Sortable and unique: the suffix of an id.
             process_id: contracts::RequestId::generate().as_str().trim_start_matches("req_").to_owned(),
+            progress,
+            ending,
         })
     }
 
@@ -150,6 +159,8 @@ impl House {
             process_id: self.process_id.clone(),
             fingerprint_key: self.secret.key("requests"),
             started_at: Instant::now(),
+            progress: Arc::clone(&self.progress),
+            process_samples: side_channel::samples,
             requests: Default::default(),
         })
     }

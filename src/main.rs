@@ -10,15 +10,19 @@
 //! - [`house`]: the places where the services' present incarnations are found
 //! - [`secret`]: the one secret of a house
 //! - [`trust_keeper`]: who asks the user service of another process whose tokens count
-//! - [`ports`]: the listeners, their serving and their end
+//! - [`ports`]: the listeners, their serving and their end; [`ending`]: who asks for that
+//! - [`side_channel`]: stdout and stderr, which may fail
 //! - [`people`]: the administrator, and the demo's buyer
 //! - [`tools`]: the commands that look at a running shop
 //! - [`demo`]: the demo's catalogue
+
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they may fail, and must not matter: use side_channel")]
 
 mod bus;
 mod chaos;
 mod config;
 mod demo;
+mod ending;
 mod health;
 mod heartbeat;
 mod house;
@@ -26,23 +30,31 @@ mod people;
 mod ports;
 mod secret;
 mod service_tree;
+mod side_channel;
 mod tools;
 mod tree;
 mod trust_keeper;
 
 use std::{
-    io::{IsTerminal, stderr},
+    io::{self, IsTerminal, stderr},
+    pin::pin,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::Parser;
 use config::{Arguments, Settings};
 use contracts::Service;
+use ending::Ending;
 use house::House;
-use http_edge::trust;
-use tokio::signal::unix::{SignalKind, signal};
+use http_edge::{Shop, starting::StartProgress, trust};
+use ports::Open;
+use ractor::ActorRef;
+use runtime::supervision::SupervisorMessage;
+use side_channel::LogWriter;
+use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 /// Messages, events and answers are made on one thread and freed on another: what the system's allocator is slowest at.
@@ -52,13 +64,26 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What is said where `RUST_LOG` says nothing. ractor opens a span per actor at `info`.
 const LOG_DEFAULT: &str = "info,ractor=warn,librdkafka=off,rdkafka=off";
 
+/// How long a start that is given up may take to close what it had opened.
+const GIVEN_UP_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long the tree may take to stop: less than the half minute after which supervisors of processes kill. What it has not
+/// settled by then was not acknowledged.
+const TREE_STOP_WAIT_MAX: Duration = Duration::from_secs(25);
+
 fn main() -> ExitCode {
     refuse_huge_pages();
+    side_channel::take_panics();
+    let ended = run_to_end();
+    side_channel::flush();
+    ended
+}
+
+fn run_to_end() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => return refuse(&config::one_sentence(&error)),
         Err(help) => {
-            println!("{help}");
+            side_channel::say(help);
             return ExitCode::SUCCESS;
         }
     };
@@ -67,7 +92,12 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error.to_string()),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| LogWriter)
+        .with_ansi(stderr().is_terminal())
+        .log_internal_errors(false)
+        .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("the system gives no threads: {error}")),
@@ -76,10 +106,18 @@ fn main() -> ExitCode {
         Some(command) => runtime.block_on(tools::run(command, &settings)),
         None => runtime.block_on(run(settings)),
     };
+    // What still waits for a disk or a broker on a thread of its own is for nobody any more.
+    runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read a command's answer has read enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => refuse(&error.to_string()),
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// A huge page is cleared when it is first touched: it held up commits for up to 8 ms. Where the system gives them to everybody,
@@ -91,47 +129,115 @@ fn refuse_huge_pages() {
 }
 
 fn refuse(sentence: &str) -> ExitCode {
-    eprintln!("microcommerce: {sentence}");
+    side_channel::complain(format_args!("microcommerce: {sentence}"));
     ExitCode::FAILURE
 }
 
-/// Opens the shop, keeps it open until it is told to stop, and closes it in order.
+/// Opens the shop, keeps it open until it is told to stop, and closes it in order. The ports answer from the first moment,
+/// and the signals are heard from then on.
 async fn run(settings: Settings) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ending = Ending::listen()?;
     let listeners = ports::bind(&settings).await?;
-    let house = Arc::new(House::new(&settings)?);
-    let root = tree::start(&house).await?;
-    let shop = house.shop(&root);
-    if settings.role.services().contains(&Service::User) {
-        people::ensure(&settings, &house).await?;
-        // Whose tokens had been refused is forgotten with the process.
-        trust::renew(&shop).await.map_err(|_| anyhow!("the user service does not say whose tokens count"))?;
-    }
-    if settings.is_demo && settings.role.services().contains(&Service::Product) {
-        demo::stock(&house).await?;
-    }
-    let keeper = match shop.peer_for(Service::User) {
-        Some(_) => Some(tree::start_trust_keeper(&house, &shop).await?),
-        None => None,
+    let progress = Arc::new(StartProgress::default());
+    let open = ports::open(listeners, &progress);
+    let house = Arc::new(House::new(&settings, progress, ending.clone())?);
+    let Some(standing) = start_unless_ending(&house).await? else {
+        open.close().await;
+        tracing::info!("told to end before it was open; closed");
+        return Ok(());
     };
-    let open = ports::open(listeners, &shop);
-    println!("{}", settings.greeting());
+    open_to_all(&house, &open, &standing);
     let has_fallen = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        _ = root.wait(None) => true,
+        () = ending.asked() => false,
+        _ = standing.root.wait(None) => true,
     };
     tracing::info!("closing: no new connections; what is accepted is finished");
     open.close().await;
-    if let Some(keeper) = keeper {
-        keeper.stop_and_wait(None, None).await?;
-    }
-    // The tree stops in reverse order; each journal settles what it has and closes.
     if has_fallen {
-        anyhow::bail!("the supervision tree fell; the log says why");
+        bail!("the supervision tree fell; the log says why");
     }
-    root.stop_and_wait(None, None).await?;
+    standing.stop().await?;
     tracing::info!("closed");
     Ok(())
+}
+
+/// What stands once the start is over.
+struct Standing {
+    root: ActorRef<SupervisorMessage>,
+    shop: Arc<Shop>,
+    /// Who asks whose tokens count, where that is another process's matter.
+    keeper: Option<ActorRef<SupervisorMessage>>,
+}
+
+impl Standing {
+    /// The tree stops in reverse order; each journal settles what it has and closes.
+    async fn stop(self) -> anyhow::Result<()> {
+        if let Some(keeper) = self.keeper {
+            keeper.stop_and_wait(None, Some(TREE_STOP_WAIT_MAX)).await?;
+        }
+        let stopped = self.root.stop_and_wait(None, Some(TREE_STOP_WAIT_MAX)).await;
+        stopped
+            .map_err(|_| anyhow!("the shop did not close within {TREE_STOP_WAIT_MAX:?}; nothing acknowledged is lost"))
+    }
+}
+
+/// Starts the shop. Nothing where the process was told to end meanwhile: what stood by then has been stopped in order.
+async fn start_unless_ending(house: &Arc<House>) -> anyhow::Result<Option<Standing>> {
+    let mut starting = pin!(start(house));
+    let started = tokio::select! {
+        started = &mut starting => started,
+        // Whatever it waits for hears of the end as well.
+        () = house.ending.asked() => match timeout(GIVEN_UP_WAIT_MAX, starting).await {
+            Ok(started) => started,
+            Err(_) => return Ok(None),
+        },
+    };
+    match started {
+        Ok(standing) if house.ending.is_asked() => standing.stop().await.map(|()| None),
+        Err(_) if house.ending.is_asked() => Ok(None),
+        started => started.map(Some),
+    }
+}
+
+async fn start(house: &Arc<House>) -> anyhow::Result<Standing> {
+    let root = tree::start(house).await?;
+    let shop = house.shop(&root);
+    let furnished = tokio::select! {
+        biased;
+        () = house.ending.asked() => Err(anyhow!("the process was told to end")),
+        furnished = furnish(house, &shop) => furnished,
+    };
+    let standing = Standing { root, shop, keeper: None };
+    match furnished {
+        Ok(keeper) => Ok(Standing { keeper, ..standing }),
+        Err(error) => {
+            standing.stop().await?;
+            Err(error)
+        }
+    }
+}
+
+/// What the shop needs before it opens, beyond its services.
+async fn furnish(house: &Arc<House>, shop: &Arc<Shop>) -> anyhow::Result<Option<ActorRef<SupervisorMessage>>> {
+    let settings = &house.settings;
+    if settings.role.services().contains(&Service::User) {
+        house.progress.began_afterwards("sees to the administrator");
+        people::ensure(settings, house).await?;
+        // Whose tokens had been refused is forgotten with the process.
+        trust::renew(shop).await.map_err(|_| anyhow!("the user service does not say whose tokens count"))?;
+    }
+    if settings.is_demo && settings.role.services().contains(&Service::Product) {
+        house.progress.began_afterwards("puts the demo's catalogue in");
+        demo::stock(house).await?;
+    }
+    match shop.peer_for(Service::User) {
+        Some(_) => Ok(Some(tree::start_trust_keeper(house, shop).await?)),
+        None => Ok(None),
+    }
+}
+
+fn open_to_all(house: &House, open: &Open, standing: &Standing) {
+    open.switch_to(&standing.shop);
+    house.progress.is_over_now();
+    side_channel::say(house.settings.greeting());
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use runtime::RequestContext;
 use user_service::{Account, Password, Registration, Role, UserError};
 
-use crate::{config::Settings, house::House};
+use crate::{config::Settings, house::House, side_channel};
 
 /// The administrator where `ADMIN_EMAIL` does not name one.
 const ADMIN_EMAIL_DEFAULT: &str = "admin@microcommerce.local";
@@ -30,7 +30,9 @@ pub async fn ensure(settings: &Settings, house: &Arc<House>) -> anyhow::Result<(
         .await
         .map_err(|reason| anyhow!("ADMIN_EMAIL or ADMIN_PASSWORD makes no sense: {reason}"))?;
     if is_new && is_generated {
-        println!("The administrator, shown this once: ADMIN_EMAIL={email} ADMIN_PASSWORD={password}");
+        side_channel::say(format_args!(
+            "The administrator, shown this once: ADMIN_EMAIL={email} ADMIN_PASSWORD={password}"
+        ));
     }
     if settings.is_demo {
         let buyer = ensure_one(house, "test@example.com", "testPassword123", ("Test", "User"), vec![]).await;

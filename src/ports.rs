@@ -1,15 +1,15 @@
-//! The ports: bound before anything else is touched, served once the shop stands, closed first.
+//! The ports: bound and served before anything else is touched, switched over to the shop once it stands, closed first.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::anyhow;
 use contracts::Service;
 use http_edge::{
-    gateway::gateway,
-    routing::Routes,
+    gateway::{self, gateway},
     server::{self, Limits},
     service_port::service_port,
     shop::Shop,
+    starting::{Served, StartProgress, starting},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -25,6 +25,8 @@ pub struct Listeners {
 pub struct Open {
     close: watch::Sender<bool>,
     serving: JoinSet<()>,
+    gateway: Option<Served>,
+    services: Vec<(Service, Served)>,
 }
 
 /// Binds the ports of this process.
@@ -48,12 +50,14 @@ pub async fn bind(settings: &Settings) -> anyhow::Result<Listeners> {
     Ok(Listeners { gateway, services })
 }
 
-/// Serves the ports.
-pub fn open(listeners: Listeners, shop: &Arc<Shop>) -> Open {
+/// Serves the ports: until [`Open::switch_to`] they say how far the start has come.
+pub fn open(listeners: Listeners, progress: &Arc<StartProgress>) -> Open {
     let (close, closing) = watch::channel(false);
     let mut serving = JoinSet::new();
-    let mut serve = |listener: TcpListener, routes: Routes| {
-        let mut closing = closing.clone();
+    let needed: Vec<Service> = listeners.services.iter().map(|(service, _)| *service).collect();
+    let mut serve = |listener: TcpListener, name: &'static str, needed: Vec<Service>| {
+        let served = Served::until_switched(starting(name, needed, Arc::clone(progress)));
+        let (mut closing, routes) = (closing.clone(), served.clone());
         serving.spawn(async move {
             let until_closing = async move { drop(closing.wait_for(|closing| *closing).await) };
             let drained = server::serve(listener, routes, Limits::default(), until_closing).await;
@@ -61,17 +65,26 @@ pub fn open(listeners: Listeners, shop: &Arc<Shop>) -> Open {
                 tracing::warn!(connections = drained.cut_connections, "still busy at the deadline; cut");
             }
         });
+        served
     };
-    if let Some(listener) = listeners.gateway {
-        serve(listener, gateway(Arc::clone(shop)));
-    }
-    for (service, listener) in listeners.services {
-        serve(listener, service_port(service, Arc::clone(shop)));
-    }
-    Open { close, serving }
+    let gateway = listeners.gateway.map(|listener| serve(listener, gateway::NAME, needed));
+    let services = listeners.services.into_iter();
+    let services =
+        services.map(|(service, listener)| (service, serve(listener, service.name(), vec![service]))).collect();
+    Open { close, serving, gateway, services }
 }
 
 impl Open {
+    /// From now on the same ports answer with the shop.
+    pub fn switch_to(&self, shop: &Arc<Shop>) {
+        for (service, served) in &self.services {
+            served.switch_to(service_port(*service, Arc::clone(shop)));
+        }
+        if let Some(served) = &self.gateway {
+            served.switch_to(gateway(Arc::clone(shop)));
+        }
+    }
+
     /// Stops accepting, finishes what is accepted, within the edge's deadline.
     pub async fn close(mut self) {
         self.close.send_replace(true);

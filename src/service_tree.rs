@@ -36,7 +36,7 @@ pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
         user_service::UserService::new(Arc::clone(&journal), &gate(), &house.roster, Arc::new(tokens), config);
     let children = service.children();
     let hears = bus::children(&house, Service::User, &journal, Arc::new(ignore))?;
-    Ok(branch(&house, Service::User, journal, children, hears, presence(&house.users, service)))
+    Ok(branch(&house, Service::User, journal, children, hears, presence(&house, Service::User, &house.users, service)))
 }
 
 /// The branch of the product service.
@@ -55,7 +55,14 @@ pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
         }),
     )?;
     let children = service.children();
-    Ok(branch(&house, Service::Product, journal, children, hears, presence(&house.products, service)))
+    Ok(branch(
+        &house,
+        Service::Product,
+        journal,
+        children,
+        hears,
+        presence(&house, Service::Product, &house.products, service),
+    ))
 }
 
 /// The branch of the order service.
@@ -73,7 +80,14 @@ pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
         }),
     )?;
     let children = service.children();
-    Ok(branch(&house, Service::Order, journal, children, hears, presence(&house.orders, service)))
+    Ok(branch(
+        &house,
+        Service::Order,
+        journal,
+        children,
+        hears,
+        presence(&house, Service::Order, &house.orders, service),
+    ))
 }
 
 /// The branch of the payment service, with the sandbox provider and its books.
@@ -95,7 +109,14 @@ pub async fn payment(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
             async move { service.inbox(&envelope).await }.boxed()
         }),
     )?;
-    Ok(branch(&house, Service::Payment, journal, children, hears, presence(&house.payments, service)))
+    Ok(branch(
+        &house,
+        Service::Payment,
+        journal,
+        children,
+        hears,
+        presence(&house, Service::Payment, &house.payments, service),
+    ))
 }
 
 fn ignore(_: Arc<Envelope>) -> BoxFuture<'static, Result<(), InboxError>> {
@@ -136,20 +157,33 @@ fn branch(
     let mut children = vec![keeper("journal-keeper", Arc::clone(&journal))];
     children.extend(shards);
     children.extend(hears);
-    children.push(announce("journal", house.journal(service).clone(), Arc::clone(&journal)));
+    children.push(announce("journal", house.journal(service).clone(), Arc::clone(&journal), || {}));
     children.push(presence);
     SupervisorSpec::new(format!("shop/{service}"), children)
 }
 
-fn presence<T: Clone + Send + Sync + 'static>(place: &Current<T>, service: T) -> ChildSpec {
-    announce("presence", place.clone(), service)
+/// The last child: with it the service has started.
+fn presence<T: Clone + Send + Sync + 'static>(
+    house: &House,
+    service: Service,
+    place: &Current<T>,
+    value: T,
+) -> ChildSpec {
+    let progress = Arc::clone(&house.progress);
+    announce("presence", place.clone(), value, move || progress.started(service))
 }
 
-fn announce<T: Clone + Send + Sync + 'static>(name: &str, place: Current<T>, value: T) -> ChildSpec {
+fn announce<T: Clone + Send + Sync + 'static>(
+    name: &str,
+    place: Current<T>,
+    value: T,
+    announced: impl Fn() + Clone + Send + Sync + 'static,
+) -> ChildSpec {
     ChildSpec::new(name, Restart::Permanent, move |supervisor| {
-        let arguments = (place.clone(), value.clone());
+        let (arguments, announced) = ((place.clone(), value.clone()), announced.clone());
         async move {
             let (child, _) = Presence::<T>::spawn_linked(None, Presence::default(), arguments, supervisor).await?;
+            announced();
             Ok(child.get_cell())
         }
     })

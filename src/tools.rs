@@ -245,12 +245,12 @@ async fn on_kafka(dlq: &Dlq, client: KafkaClientSettings, prefix: &str) -> anyho
     };
     let letters = DeadLetters::new(client.clone());
     match dlq {
-        Dlq::List { .. } => list(&kafka_letters(&letters, &topic, &Selection::All).await?),
+        Dlq::List { .. } => list(&kafka_letters(&letters, &topic, &Selection::All).await?)?,
         Dlq::Show { which, .. } => show(&kafka_letters(&letters, &topic, &selection(which)).await?)?,
         Dlq::Replay { which, .. } => {
             let sink = Arc::new(KafkaSink::start(KafkaSinkConfig::new(client))?);
             let replayed = letters.replay(&topic, &selection(which), LETTERS_MAX, sink).await?;
-            println!("{replayed} brought back to {topic}");
+            print(format_args!("{replayed} brought back to {topic}"))?;
         }
     }
     Ok(())
@@ -289,7 +289,7 @@ async fn embedded(dlq: &Dlq, settings: &Settings) -> anyhow::Result<()> {
         letters.iter().filter(is_chosen).cloned().collect()
     };
     match dlq {
-        Dlq::List { .. } => list(&letters),
+        Dlq::List { .. } => list(&letters)?,
         Dlq::Show { which, .. } => show(&chosen(which))?,
         Dlq::Replay { which, .. } => {
             let wanted: Vec<DeadLetter> = chosen(which).into_iter().filter(|letter| !letter.is_replayed).collect();
@@ -299,7 +299,7 @@ async fn embedded(dlq: &Dlq, settings: &Settings) -> anyhow::Result<()> {
             for letter in &wanted {
                 house.replay(&topic, letter).await?;
             }
-            println!("{} brought back", wanted.len());
+            print(format_args!("{} brought back", wanted.len()))?;
         }
     }
     Ok(())
@@ -359,13 +359,16 @@ impl Embedded<'_> {
     }
 }
 
-fn list(letters: &[DeadLetter]) {
+fn list(letters: &[DeadLetter]) -> anyhow::Result<()> {
     for letter in letters {
         let state = if letter.is_replayed { "brought back" } else { "" };
         let key = letter.key.as_deref().unwrap_or("-");
-        println!("{}\tkey {key}\t{}\t{}: {}\t{state}", letter.place, letter.service, letter.kind, letter.error);
+        print(format_args!(
+            "{}\tkey {key}\t{}\t{}: {}\t{state}",
+            letter.place, letter.service, letter.kind, letter.error
+        ))?;
     }
-    println!("{} dead letters", letters.len());
+    print(format_args!("{} dead letters", letters.len()))
 }
 
 fn show(letters: &[DeadLetter]) -> anyhow::Result<()> {
@@ -373,11 +376,18 @@ fn show(letters: &[DeadLetter]) -> anyhow::Result<()> {
         bail!("there is no such dead letter");
     }
     for letter in letters {
-        println!("{}\tkey {}", letter.place, letter.key.as_deref().unwrap_or("-"));
+        print(format_args!("{}\tkey {}", letter.place, letter.key.as_deref().unwrap_or("-")))?;
         for (name, value) in &letter.headers {
-            println!("  {name}: {value}");
+            print(format_args!("  {name}: {value}"))?;
         }
-        println!("  {}", letter.value.as_deref().unwrap_or("(no value)"));
+        print(format_args!("  {}", letter.value.as_deref().unwrap_or("(no value)")))?;
     }
+    Ok(())
+}
+
+/// A line of a command's answer. Here it is what the process is for: a command whose answer cannot be written has failed, and
+/// one whose reader has left ends quietly.
+fn print(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
+    writeln!(stdout().lock(), "{line}")?;
     Ok(())
 }

@@ -26,6 +26,9 @@ use crate::{heartbeat, house::House, service_tree, trust_keeper};
 /// The pauses before a service is started again. The first is long enough to be seen.
 const SERVICE_BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(600), max: Duration::from_secs(5), reset_after: Duration::from_secs(30) };
+/// How long a service may take to start: it may project its views from all of its events. Ports say how far it has come, and a
+/// signal ends it.
+const SERVICE_START_DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);
 /// How long a service may take to stop: its journal settles what it has.
 const SERVICE_STOP_DEADLINE: Duration = Duration::from_secs(15);
 /// The root never gives up on a service: a shop with one service down still answers for the others.
@@ -81,6 +84,25 @@ where
     Fut: Future<Output = Result<SupervisorSpec, StartError>> + Send + 'static,
 {
     let (house, roster) = (Arc::clone(house), house.roster.clone());
-    ChildSpec::supervisor(service.name(), Restart::Permanent, roster, move || branch(Arc::clone(&house)))
+    let branch = move || unless_ending(Arc::clone(&house), service, branch(Arc::clone(&house)));
+    ChildSpec::supervisor(service.name(), Restart::Permanent, roster, branch)
+        .start_deadline(SERVICE_START_DEADLINE)
         .stop_deadline(SERVICE_STOP_DEADLINE)
+}
+
+/// A start that is given up at once when the process is told to end: what a thread still does for it ends with the process,
+/// as in a crash.
+async fn unless_ending(
+    house: Arc<House>,
+    service: Service,
+    branch: impl Future<Output = Result<SupervisorSpec, StartError>>,
+) -> Result<SupervisorSpec, StartError> {
+    house.progress.began(service, "opens its journal");
+    let spec = tokio::select! {
+        biased;
+        () = house.ending.asked() => return Err(StartError::new("the process was told to end")),
+        spec = branch => spec?,
+    };
+    house.progress.began(service, "starts its actors");
+    Ok(spec)
 }

@@ -10,7 +10,7 @@
 //! - [`embedded`]: durable messages between journals, without a broker
 //! - [`memory`]: a log in memory, for tests and for trying things out
 //! - [`health`]: pings, pongs and who is healthy, in one process or over Kafka.
-
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod embedded;

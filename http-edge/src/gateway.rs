@@ -53,7 +53,7 @@ mod users;
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The gateway's name in health answers.
-const NAME: &str = "api-gateway";
+pub const NAME: &str = "api-gateway";
 
 /// Answers with the handler where the service is in this process, and passes the request on where it is not.
 macro_rules! here_or_there {

@@ -13,12 +13,14 @@
 //! - [`error`]: every refusal, its status and its shape; `failures`: which one a service's error is
 //! - `idempotent`, `conditional`: work that is done once, answers and writes that depend on a version
 //! - [`gateway()`]: the API; [`service_port()`]: each service's own port; [`metrics`]: their numbers
+//! - [`starting`]: what the ports answer while the process starts, and how far that has come
 //! - [`peers`], `neighbours`, [`internal`], [`trust`]: services that run as other processes of the same house
 //! - [`shop`]: what all of these are given
 //!
 //! It owns no business rule and no state that must survive a restart. Handlers turn a [`Request`] into a
 //! command of a service and its reply into a [`Response`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 pub mod auth;
 pub mod body;
@@ -42,6 +44,7 @@ pub mod routing;
 pub mod server;
 pub mod service_port;
 pub mod shop;
+pub mod starting;
 pub mod trace;
 pub mod trust;
 

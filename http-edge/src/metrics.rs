@@ -68,6 +68,7 @@ pub(crate) fn page(shop: &Shop, service: Option<Service>) -> Response {
         metric(&mut text, "process_resident_memory_bytes", "gauge", "Resident memory of the process.");
         line(&mut text, "process_resident_memory_bytes", &[("service", name)], bytes);
     }
+    write_samples(&mut text, &(shop.process_samples)());
     let is_shown = |path: &str| service.is_none_or(|service| path.split('/').any(|part| part == service.name()));
     if service.is_none() {
         write_requests(&mut text, shop.requests.reading());

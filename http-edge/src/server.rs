@@ -37,6 +37,7 @@ use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 use crate::reply::Response;
 use crate::request::{Arrival, CorrelationId, REQUEST_ID_HEADER};
 use crate::routing::Routes;
+use crate::starting::Served;
 use crate::trace::Traceparent;
 
 mod stall;
@@ -134,12 +135,13 @@ pub async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Bin
 }
 
 /// Serves `routes` on `listener` until `shutdown` completes; then stops accepting, closes idle connections,
-/// finishes the requests in flight and returns, at the latest after [`Limits::drain_timeout`].
+/// finishes the requests in flight and returns, at the latest after [`Limits::drain_timeout`]. Routes that are switched
+/// meanwhile answer every request that comes after that, whenever its connection was made.
 ///
 /// Every answer carries `X-Request-Id`.
 pub async fn serve(
     listener: TcpListener,
-    routes: Routes,
+    routes: impl Into<Served>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
@@ -147,7 +149,7 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let (ending, is_ending) = watch::channel(false);
     let drain_timeout = limits.drain_timeout;
-    let port = Arc::new(Port { routes, limits });
+    let port = Arc::new(Port { routes: routes.into(), limits });
     let mut connections = JoinSet::new();
 
     loop {
@@ -193,7 +195,7 @@ async fn accept(
 
 /// What the connections of one port share.
 struct Port {
-    routes: Routes,
+    routes: Served,
     limits: Limits,
 }
 
@@ -214,7 +216,7 @@ impl Connection {
         let limits = &self.port.limits;
         let io = TokioIo::new(StallGuard::new(stream, limits.write_stall_timeout));
         let answer = service_fn(|request| {
-            answer(self.port.routes.clone(), request, self.peer, limits.request_timeout).map(Ok::<_, Infallible>)
+            answer(self.port.routes.now(), request, self.peer, limits.request_timeout).map(Ok::<_, Infallible>)
         });
         let mut connection = pin!(
             http1::Builder::new()

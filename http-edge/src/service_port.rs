@@ -93,5 +93,9 @@ pub(crate) fn ready(name: &str, shop: &Shop, needed: &[Service]) -> Result<Respo
     if reasons.is_empty() {
         return reply::ok(&Object::new().field("status", "ready").field("service", name));
     }
-    Err(ApiError::unavailable(RETRY_AFTER_SECONDS_DEFAULT).with("reasons", &reasons))
+    let here: Vec<Service> = needed.iter().copied().filter(|service| shop.peer_for(*service).is_none()).collect();
+    Err(ApiError::unavailable(RETRY_AFTER_SECONDS_DEFAULT)
+        .with("reason", &reasons.join("; "))
+        .with("progress", &shop.progress.unfinished(&here))
+        .with("reasons", &reasons))
 }

@@ -19,6 +19,7 @@ use crate::auth::Verifier;
 use crate::metrics::{RequestCounts, Sample};
 use crate::peers::{HouseKey, Peers};
 use crate::rate_limit::RateLimiter;
+use crate::starting::StartProgress;
 use crate::trust::TrustLog;
 
 /// Everything that a handler may use.
@@ -58,6 +59,10 @@ pub struct Shop {
     pub fingerprint_key: [u8; 32],
     /// Since when the process runs.
     pub started_at: Instant,
+    /// How far the starts of the services have come.
+    pub progress: Arc<StartProgress>,
+    /// The numbers of the process that its root counts.
+    pub process_samples: fn() -> Vec<Sample>,
     /// Answers by status; starts as its default.
     pub requests: RequestCounts,
 }

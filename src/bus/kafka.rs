@@ -22,6 +22,7 @@ use runtime::{
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 use super::{Inbox, cloud_event_of, heard_by, messages_of, subscription};
+use crate::ending::Ending;
 
 /// Partitions of a topic: the most processes of one service that could read it side by side. Within a process the keys, not
 /// the partitions, are what is worked on side by side.
@@ -44,6 +45,8 @@ pub struct KafkaBus {
     sink: KafkaSink,
     topics_are_there: watch::Sender<bool>,
     relays: [RelayBoard; 4],
+    /// Whoever waits for a broker stops waiting when the process is told to end.
+    ending: Ending,
 }
 
 impl KafkaBus {
@@ -51,7 +54,7 @@ impl KafkaBus {
     ///
     /// # Errors
     /// When the settings make no sense to the client.
-    pub fn new(settings: KafkaClientSettings, prefix: &str) -> anyhow::Result<Arc<Self>> {
+    pub fn new(settings: KafkaClientSettings, prefix: &str, ending: Ending) -> anyhow::Result<Arc<Self>> {
         let sink = KafkaSink::start(KafkaSinkConfig { linger: LINGER, ..KafkaSinkConfig::new(settings.clone()) })?;
         Ok(Arc::new(Self {
             settings,
@@ -59,6 +62,7 @@ impl KafkaBus {
             sink,
             topics_are_there: watch::Sender::new(false),
             relays: Default::default(),
+            ending,
         }))
     }
 
@@ -120,7 +124,12 @@ impl KafkaBus {
         let (open, bus, runtime) = (source.opener(), Arc::clone(self), Handle::current());
         Arc::new(move |subscription: &Subscription| -> Result<Box<dyn LogSource>, String> {
             let mut topics_are_there = bus.topics_are_there.subscribe();
-            let waiting = async { timeout(TOPICS_PATIENCE, topics_are_there.wait_for(|there| *there)).await.is_ok() };
+            let waiting = async {
+                tokio::select! {
+                    waited = timeout(TOPICS_PATIENCE, topics_are_there.wait_for(|there| *there)) => waited.is_ok(),
+                    () = bus.ending.asked() => false,
+                }
+            };
             if !runtime.block_on(waiting) {
                 return Err("the topics are not there yet".to_owned());
             }
@@ -208,8 +217,15 @@ impl Actor for TopicKeeper {
         Make: Make,
         (bus, said): &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let made = async { KafkaTopics::new(bus.settings.clone())?.create_missing(&bus.topics()).await };
-        match made.await {
+        let making = async { KafkaTopics::new(bus.settings.clone())?.create_missing(&bus.topics()).await };
+        let made = tokio::select! {
+            made = making => made,
+            () = bus.ending.asked() => {
+                myself.stop(None);
+                return Ok(());
+            }
+        };
+        match made {
             Ok(made) => {
                 if !made.is_empty() {
                     tracing::info!(topics = made.len(), "topics made on Kafka");

@@ -132,7 +132,11 @@ pub struct Opening {
     form: Form,
     settings: BTreeMap<String, String>,
     arguments: Vec<String>,
+    outputs: Option<Outputs>,
 }
+
+/// Where a process's stdout and stderr go; nothing: to the shop's log.
+type Outputs = Box<dyn Fn() -> (Option<Stdio>, Option<Stdio>)>;
 
 impl Opening {
     /// Free ports, an admin, no rate limit, nothing from the environment of the tests.
@@ -143,7 +147,7 @@ impl Opening {
         settings.insert("ADMIN_PASSWORD".to_owned(), ADMIN_PASSWORD.to_owned());
         settings.insert("RATE_LIMIT_PROFILE".to_owned(), "off".to_owned());
         settings.insert("RUST_LOG".to_owned(), std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()));
-        Self { form: Form::One, settings, arguments: Vec::new() }.formed(Form::asked())
+        Self { form: Form::One, settings, arguments: Vec::new(), outputs: None }.formed(Form::asked())
     }
 
     /// In this form, whatever `SHOP_FORM` says; on the broker of `KAFKA_BROKER`, with topics of its own.
@@ -186,6 +190,12 @@ impl Opening {
     /// With an argument on the command line.
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// With stdout and stderr of each of its processes going there, where something is given.
+    pub fn outputs(mut self, outputs: impl Fn() -> (Option<Stdio>, Option<Stdio>) + 'static) -> Self {
+        self.outputs = Some(Box::new(outputs));
         self
     }
 
@@ -369,21 +379,31 @@ impl Shop {
         self.processes.push((Some(role), spawn(&self.opening, Some(role), self.directory.path())));
     }
 
-    /// Starts the processes again on the same directory and the same ports.
+    /// Starts the processes again on the same directory and the same ports, and waits until the shop is ready.
     pub fn reopen(&mut self) {
+        self.reopen_without_waiting();
+        self.wait_until_ready();
+    }
+
+    /// Starts the processes again; they may not become ready for a while.
+    pub fn reopen_without_waiting(&mut self) {
         for (_, process) in &mut self.processes {
             assert!(process.try_wait().unwrap().is_some(), "the shop is still open");
         }
         self.processes.clear();
         self.spawn_all();
-        self.wait_until_ready();
     }
 
     /// Asks the processes to end, as an operator's Ctrl-C or a supervisor does.
     pub fn send_sigterm(&self) {
+        self.send_signal("TERM");
+    }
+
+    /// Sends a signal to the processes.
+    pub fn send_signal(&self, name: &str) {
         for (_, process) in &self.processes {
-            let status = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
-            assert!(status.success(), "kill -TERM failed");
+            let status = Command::new("kill").args([&format!("-{name}"), &process.id().to_string()]).status().unwrap();
+            assert!(status.success(), "kill -{name} failed");
         }
     }
 
@@ -424,7 +444,10 @@ fn log_path(directory: &Path) -> PathBuf {
 fn spawn(opening: &Opening, role: Option<Role>, directory: &Path) -> Child {
     let log = File::options().create(true).append(true).open(log_path(directory)).unwrap();
     let mut command = opening.command_of(role, &data_dir(directory));
-    command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    let (stdout, stderr) = opening.outputs.as_ref().map_or((None, None), |outputs| outputs());
+    command.stdout(stdout.unwrap_or_else(|| log.try_clone().unwrap().into()));
+    command.stderr(stderr.unwrap_or_else(|| log.into()));
+    command.spawn().unwrap()
 }
 
 fn log_tail(log: &Path) -> String {

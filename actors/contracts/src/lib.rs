@@ -9,6 +9,7 @@
 //! - [`services`]: the services by name
 //! - [`messages`]: events and commands between services, with their topics and keys
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 pub mod claims;
 pub mod ids;

@@ -20,6 +20,7 @@
 //! order and its reservation exist before any money moves; money that comes for an order that does not want it any more is
 //! given back.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 pub mod expiry;
 #[cfg(test)]

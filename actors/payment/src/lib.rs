@@ -14,6 +14,7 @@
 //! charge is asked of the provider under the payment's id as often as it takes to get an answer: the provider does it once.
 //! A crash in between asks again.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 pub mod card;
 #[cfg(test)]

@@ -21,6 +21,7 @@
 //!        └──────────────────────── waits until the stock item has it ◄─────────────────────────────────────────┘
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 mod catalog;
 mod error;

@@ -25,6 +25,7 @@
 //! ```
 //!
 //! An entity never waits for the disk. Its reply does: it leaves only after the commit.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 pub mod admission;
 pub mod command;

@@ -13,6 +13,7 @@
 //!
 //! E-mail addresses and password hashes are in the payloads of this service's own journal and in its table `users`, and
 //! nowhere else: not in stream names, not on topics, not in tokens, not in logs. A refresh token is kept as its SHA-256.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 pub mod email;
 pub mod email_claim;

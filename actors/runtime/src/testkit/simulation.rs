@@ -133,6 +133,7 @@ where
 ///
 /// # Panics
 /// As the scenario does.
+#[expect(clippy::print_stderr, reason = "a failing test says how to repeat it")]
 pub fn for_every_seed<F, Fut>(count: u64, virtual_time_max: Duration, scenario: F)
 where
     F: Fn(Simulation) -> Fut,
