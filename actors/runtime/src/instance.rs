@@ -22,10 +22,13 @@ use crate::{
     journal::{Append, Fence, Journal, JournalError, NewEvent, Outcome, Recorded, ViewWrite, settled},
     parking::Parking,
     seen::{SEEN_COMMANDS_MAX, Seen, SeenCommand, SeenCommands},
-    shard::EntityMessage,
+    shard::{EntityMessage, Read},
     snapshot,
     supervision::{Activity, Busy},
 };
+
+/// Why an incarnation ends of which a write was not made.
+const REFUSED: &str = "the journal refused a write of this incarnation";
 
 /// What an instance needs to start.
 pub struct InstanceArguments {
@@ -94,21 +97,12 @@ impl<E: Entity> Actor for Instance<E> {
         let busy = state.arguments.activity.enter();
         match message {
             EntityMessage::Command(delivery) => state.serve(&myself, *delivery, &busy).await,
-            EntityMessage::Read(read) => {
-                state.answered();
-                let settle = read(&state.state, state.version);
-                if state.arguments.fence.unsettled() == 0 {
-                    settle(Ok(()));
-                } else {
-                    state.arguments.journal.after_queued(settle);
-                }
-                Ok(())
-            }
+            EntityMessage::Read(read) => state.show(read),
             EntityMessage::Passivate => {
                 state.sleep_when_settled(&myself);
                 Ok(())
             }
-            EntityMessage::JournalRefused => Err("the journal refused a write of this incarnation".into()),
+            EntityMessage::JournalRefused => Err(REFUSED.into()),
             #[expect(clippy::panic, reason = "this is the drill")]
             EntityMessage::Panic => panic!("a drill asked this entity to panic"),
         }
@@ -193,7 +187,7 @@ impl<E: Entity> InstanceState<E> {
         busy: &Busy,
     ) -> Result<(), ActorProcessingErr> {
         if self.arguments.fence.is_raised() {
-            return Err("the journal refused a write of this incarnation".into());
+            return Err(REFUSED.into());
         }
         if delivery.reply.is_closed() || delivery.meta.deadline <= Instant::now() {
             delivery.reply.send(Err(AskError::DeadlineExceeded));
@@ -229,6 +223,29 @@ impl<E: Entity> InstanceState<E> {
                 }
             }
         }
+    }
+
+    /// Shows the state once all of it is durable. When one of the writes that it saw is refused, it never was: then nobody may be
+    /// told of it, and who asked asks again.
+    fn show(&self, read: Read<E::State>) -> Result<(), ActorProcessingErr> {
+        let fence = &self.arguments.fence;
+        // First the count: a write that is refused raises the fence before it leaves.
+        let is_settled = fence.unsettled() == 0;
+        if fence.is_raised() {
+            return Err(REFUSED.into());
+        }
+        self.answered();
+        let settle = read(&self.state, self.version);
+        if is_settled {
+            settle(Ok(()));
+            return Ok(());
+        }
+        let fence = Arc::clone(fence);
+        self.arguments.journal.after_queued(Box::new(move |settled| {
+            let refused = || Err(JournalError::Conflict(REFUSED.to_owned()));
+            settle(if fence.is_raised() { settled.and_then(|()| refused()) } else { settled });
+        }));
+        Ok(())
     }
 
     fn decide(&mut self, myself: &ActorRef<EntityMessage<E>>, delivery: Delivery<E>) -> Result<(), ActorProcessingErr> {

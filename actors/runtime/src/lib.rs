@@ -12,6 +12,7 @@
 //! - [`journal`]: the log: events, command ids and views in one transaction; SQLite is the default.
 //! - [`operation`]: one key, one execution, one stored result: the entity behind idempotency keys.
 //! - [`parking`]: entities that fall again and again are left alone for a while.
+//! - [`private_files`]: files and folders that only their owner reads.
 //! - [`supervision`]: trees on ractor's links: strategies, restart intensity, backoff, and who is stuck in a message.
 //! - [`roster`]: what is alive, since when, how often it fell; the supervisors write it as they act.
 //! - [`inspection`]: the roster as an operator reads it: a snapshot, the changes after it, the entities that are awake.
@@ -37,6 +38,7 @@ mod instance;
 pub mod journal;
 pub mod operation;
 pub mod parking;
+pub mod private_files;
 pub mod roster;
 pub mod seen;
 pub mod shard;

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -133,6 +133,8 @@ struct Shared {
     changes: broadcast::Sender<Change>,
     counters: DashMap<String, Arc<Counters>>,
     awake: DashMap<String, AwakeSource>,
+    /// The first reason why only a new process helps.
+    fatal: OnceLock<String>,
 }
 
 impl Default for Shared {
@@ -142,6 +144,7 @@ impl Default for Shared {
             changes: broadcast::Sender::new(CHANGES_MAX),
             counters: DashMap::new(),
             awake: DashMap::new(),
+            fatal: OnceLock::new(),
         }
     }
 }
@@ -173,6 +176,17 @@ impl Roster {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Notes what only a new process can mend. The first reason is kept.
+    pub(crate) fn note_fatal(&self, reason: &str) {
+        let _ = self.shared.fatal.set(reason.to_owned());
+    }
+
+    /// Why the tree has ended for good, where that is so: only a new process mends it.
+    #[must_use]
+    pub fn fatal(&self) -> Option<&str> {
+        self.shared.fatal.get().map(String::as_str)
     }
 
     /// Notes that a child is being started, for the first time or again.

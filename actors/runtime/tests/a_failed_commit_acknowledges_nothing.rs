@@ -51,6 +51,12 @@ impl Scene {
         }
     }
 
+    /// What a reader is told who asks right behind what is on its way.
+    async fn read(&self) -> Result<(i64, u64), AskError<TooLarge>> {
+        let counters = self.service.handle().unwrap();
+        counters.read("a", Instant::now() + PATIENCE, |state, version| (state.0, version)).await
+    }
+
     async fn total(&self) -> (i64, u64) {
         let counters = self.service.handle().unwrap();
         counters.read("a", Instant::now() + PATIENCE, |state, version| (state.0, version)).await.unwrap()
@@ -123,6 +129,70 @@ fn a_refused_write_fells_its_entity_alone_and_the_truth_is_read_again() {
             assert!(!scene.ask_until_answered(Count::Add(10), number).await.unwrap().is_repeat);
         }
         assert_eq!(scene.total().await, (21, 3));
+        scene.service.stop().await;
+    });
+}
+
+#[test]
+fn a_read_right_behind_a_write_that_is_refused_shows_nothing_that_never_was() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(1), 1).await.unwrap();
+        for fault in [None, Some(CommitFault::Lost), Some(CommitFault::Unacknowledged)] {
+            let before = scene.total().await;
+            match fault {
+                None => scene.service.faults.refuse_next(1),
+                Some(fault) => scene.service.faults.fail_next_commit(fault),
+            }
+            let (refused, read) = tokio::join!(scene.ask(Count::Add(10), 2), scene.read());
+            assert_eq!((refused, read), (Err(AskError::Unavailable), Err(AskError::Unavailable)), "{fault:?}");
+            // The truth is what was there before, unless the commit was made and nobody heard of it.
+            let made = (fault == Some(CommitFault::Unacknowledged)).then_some((before.0 + 10, before.1 + 1));
+            let after = loop {
+                match scene.read().await {
+                    Ok(after) => break after,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            };
+            assert_eq!(after, made.unwrap_or(before), "{fault:?}");
+        }
+        scene.service.stop().await;
+    });
+}
+
+#[test]
+fn who_waits_for_a_change_is_not_shown_one_that_was_refused() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(1), 1).await.unwrap();
+        scene.service.faults.refuse_next(1);
+        let counters = scene.service.handle().unwrap();
+        let more_than_ten = |state: &support::Total| (state.0 > 10).then_some(state.0);
+        let deadline = Instant::now() + PATIENCE;
+        let (refused, seen) =
+            tokio::join!(scene.ask(Count::Add(10), 2), counters.wait_until("a", deadline, more_than_ten));
+        assert_eq!((refused, seen), (Err(AskError::Unavailable), Err(AskError::Unavailable)));
+        scene.service.stop().await;
+    });
+}
+
+#[test]
+fn a_read_waits_for_the_commit_in_flight_and_no_longer() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(1), 1).await.unwrap();
+        let slow = Duration::from_secs(2);
+        scene.service.faults.delay_commits(slow..=slow);
+        let asked_at = Instant::now();
+        let read = async {
+            let read = scene.read().await;
+            (read, asked_at.elapsed(), scene.commands_on_disk())
+        };
+        let (written, (read, after, on_disk)) = tokio::join!(scene.ask(Count::Add(10), 2), read);
+        assert_eq!((written.unwrap().version, read), (2, Ok((11, 2))));
+        assert_eq!(on_disk, 2, "what it showed was on the disk");
+        assert!(after >= slow, "it answered {after:?} after it was asked");
+        // With nothing on its way a read waits for nobody.
+        let asked_at = Instant::now();
+        assert_eq!(scene.read().await, Ok((11, 2)));
+        assert!(asked_at.elapsed() < Duration::from_millis(100), "{:?}", asked_at.elapsed());
         scene.service.stop().await;
     });
 }

@@ -3,7 +3,11 @@
 
 mod support;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use microcommerce_runtime::{
@@ -15,7 +19,7 @@ use microcommerce_runtime::{
     seen::SEEN_COMMANDS_MAX,
 };
 use rusqlite::Connection;
-use support::{TRACEPARENT, append};
+use support::{PATIENCE, TRACEPARENT, append};
 
 const STREAMS: u64 = 1_000;
 /// Together some more than wait in memory.
@@ -25,6 +29,17 @@ const NEWEST: u64 = COMMANDS_OF_EACH * EVENTS_OF_EACH;
 
 fn open(directory: &Path) -> Arc<SqliteJournal> {
     SqliteJournal::open(&SqliteOptions { directory: directory.to_owned(), views: "" }).unwrap()
+}
+
+/// What is committed at one moment: as a crash would leave it.
+fn copy_as_a_crash_leaves_it(of: &Path, to: &Path) {
+    let reader = Connection::open(of.join("journal.db")).unwrap();
+    reader.execute("VACUUM INTO ?1", [to.join("journal.db").to_str().unwrap()]).unwrap();
+}
+
+fn versions_in_the_table(directory: &Path) -> u64 {
+    let reader = Connection::open(directory.join("journal.db")).unwrap();
+    reader.query_row("SELECT count(*) FROM versions", [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
 }
 
 fn stream(number: u64) -> Arc<str> {
@@ -70,15 +85,8 @@ async fn what_was_not_yet_indexed_when_the_process_died_is_there() {
         });
         assert!(join_all(appends).await.into_iter().all(|outcome| outcome.is_ok()));
     }
-    // What is committed at one moment: as a crash would leave it.
-    let copy = crashed.path().join("journal.db");
-    let reader = Connection::open(directory.path().join("journal.db")).unwrap();
-    reader.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
-    let indexed: u64 = Connection::open(copy)
-        .unwrap()
-        .query_row("SELECT count(*) FROM versions", [], |row| row.get::<_, i64>(0))
-        .unwrap()
-        .unsigned_abs();
+    copy_as_a_crash_leaves_it(directory.path(), crashed.path());
+    let indexed = versions_in_the_table(crashed.path());
     assert!((1..STREAMS * NEWEST).contains(&indexed), "some of it, and not all: {indexed}");
 
     check(&journal).await;
@@ -87,6 +95,62 @@ async fn what_was_not_yet_indexed_when_the_process_died_is_there() {
     check(&after_the_crash).await;
     append(&*after_the_crash, &stream(3), NEWEST + 1, EVENTS_OF_EACH, CommandId::from_u128(10)).await.unwrap();
     after_the_crash.close().await;
+}
+
+/// When nobody has asked for anything for a while, what waits in memory is written to the table; the next command of each stream goes
+/// on from there.
+#[tokio::test]
+async fn what_the_idle_writer_has_indexed_goes_on_where_it_stood() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    for number in 0..3 {
+        append(&*journal, &stream(number), 1, 2, id(number, 0)).await.unwrap();
+    }
+    assert_eq!(versions_in_the_table(directory.path()), 0, "so few wait in memory");
+    // The writer begins after two idle seconds; whatever it has done by then, no stream may have lost its place.
+    let give_up_at = Instant::now() + PATIENCE;
+    while versions_in_the_table(directory.path()) < 6 && Instant::now() < give_up_at {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        for number in 0..3 {
+            assert_eq!(journal.events(stream(number)).await.unwrap().len(), 2, "a stream is read whole all the while");
+        }
+    }
+    assert_eq!(versions_in_the_table(directory.path()), 6, "the idle writer brings the index up to date");
+    for number in 0..3 {
+        let next = append(&*journal, &stream(number), 3, 1, id(number, 1)).await;
+        assert_eq!(next, Ok(()), "the next command of stream {number} goes on");
+        let wrong = append(&*journal, &stream(number), 3, 1, id(number, 2)).await;
+        assert!(matches!(wrong, Err(JournalError::Conflict(_))), "{wrong:?}");
+        assert!(journal.events(stream(number)).await.unwrap().iter().map(|event| event.version).eq(1..=3));
+    }
+    journal.close().await;
+}
+
+/// What waits since before a restart stays when a command beside it is refused by the database and its transaction rolled back.
+#[tokio::test]
+async fn after_a_restart_a_rollback_takes_nothing_from_what_waits() {
+    let (directory, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let journal = open(directory.path());
+    for number in 0..3 {
+        append(&*journal, &stream(number), 1, 2, id(number, 0)).await.unwrap();
+    }
+    let without_events = id(9, 0);
+    append(&*journal, &stream(9), 1, 0, without_events).await.unwrap();
+    copy_as_a_crash_leaves_it(directory.path(), crashed.path());
+    journal.close().await;
+    assert_eq!(versions_in_the_table(crashed.path()), 0, "all of it waits");
+
+    let journal = open(crashed.path());
+    // A command without events whose id is taken is for the database to refuse: the first transaction is rolled back.
+    let refused = append(&*journal, &stream(9), 1, 0, without_events).await;
+    assert!(matches!(refused, Err(JournalError::Conflict(_))), "{refused:?}");
+    for (number, newest) in [(0, 2), (1, 2), (2, 2)] {
+        let events = journal.events(stream(number)).await.unwrap();
+        assert!(events.iter().map(|event| event.version).eq(1..=newest), "stream {number}: {events:?}");
+        let next = append(&*journal, &stream(number), newest + 1, 1, id(number, 7)).await;
+        assert_eq!(next, Ok(()), "the next command of stream {number} goes on");
+    }
+    journal.close().await;
 }
 
 /// Several times the length at which the log on disk is to start over goes through it, and the writer never rests.

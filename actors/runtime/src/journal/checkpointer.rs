@@ -3,15 +3,17 @@
 //! A checkpoint writes pages and syncs the database, which takes a disk tens of milliseconds; done by the writer, every commit
 //! would wait for it. Here it runs on a connection of its own. What the writer appends meanwhile is left over, and the log
 //! starts over only when nothing is: so the writer itself does the small rest now and then, when the log is long. SQLite syncs
-//! in that last pass alone, when it has all of the log; so each pass here is synced here. It ends when its writer lets go of it.
+//! in that last pass alone, when it has all of the log; so each pass here is synced here, through SQLite's own handle of the file
+//! (see [`super::native`]). It ends when its writer lets go of it.
 //!
-//! A failed sync is final for the journal, as a failed commit is: the system may have dropped the pages that it could not
-//! write, and a second sync would say that all is well.
+//! A failed sync is final for the journal, as a failed commit is: see [`super::faults`].
 
-use std::{fs::File, io, sync::Arc, thread};
+use std::{convert::Infallible, io, thread, time::Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use rusqlite::{Connection, ffi};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rusqlite::Connection;
+
+use super::{faults::Failed, native};
 
 /// Passes over the log for one order: the first is long, and the second takes most of what was appended meanwhile.
 const PASSES: usize = 2;
@@ -19,34 +21,39 @@ const PASSES: usize = 2;
 /// The length of the log, in pages.
 pub(super) type LogFrames = usize;
 
+/// How far a checkpoint came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// How long the log is, with what was brought over before.
+    pub(super) log: LogFrames,
+    /// How much of it is in the database.
+    pub(super) done: LogFrames,
+}
+
 pub(super) struct Checkpointer {
     orders: Sender<()>,
-    done: Receiver<rusqlite::Result<LogFrames>>,
-    thread: thread::JoinHandle<()>,
+    done: Receiver<Result<Progress, Failed>>,
+    /// Disconnected once its connection is closed.
+    ended: Receiver<Infallible>,
     is_at_work: bool,
 }
 
 impl Checkpointer {
-    /// Starts the thread on a connection of its own to the writer's database, and on the database's file.
-    pub(super) fn start(connection: Connection, database: Arc<File>) -> io::Result<Self> {
+    /// Starts the thread on a connection of its own to the writer's database.
+    pub(super) fn start(connection: Connection) -> io::Result<Self> {
         let (orders, ordered) = bounded::<()>(1);
         let (finished, done) = bounded(1);
-        let thread = thread::Builder::new().name("journal-checkpointer".to_owned()).spawn(move || {
+        let (ending, ended) = bounded(0);
+        thread::Builder::new().name("journal-checkpointer".to_owned()).spawn(move || {
             for () in ordered {
-                let outcome = (0..PASSES).try_fold(0, |_, _| {
-                    let frames = checkpoint(&connection, Mode::Passive)?;
-                    database.sync_data().map_err(sync_failed)?;
-                    Ok(frames)
-                });
-                if finished.send(outcome).is_err() {
+                if finished.send(passes(&connection)).is_err() {
                     break;
                 }
             }
-            // In this order: closing any handle of a file gives up the process's locks on it.
             drop(connection);
-            drop(database);
+            drop::<Sender<Infallible>>(ending);
         })?;
-        Ok(Self { orders, done, thread, is_at_work: false })
+        Ok(Self { orders, done, ended, is_at_work: false })
     }
 
     /// Begins, unless it is at work. It takes nothing from the writer's time.
@@ -54,21 +61,27 @@ impl Checkpointer {
         self.is_at_work = self.is_at_work || self.orders.try_send(()).is_ok();
     }
 
-    /// Once after each order, when it is done: how long the log is. An error is the disk's and final.
-    pub(super) fn finished(&mut self) -> rusqlite::Result<Option<LogFrames>> {
+    /// Once after each order, when it is done: how far it came.
+    pub(super) fn finished(&mut self) -> Result<Option<Progress>, Failed> {
         let Some(outcome) = self.is_at_work.then(|| self.done.try_recv().ok()).flatten() else { return Ok(None) };
         self.is_at_work = false;
         outcome.map(Some)
     }
 
-    /// Waits for the pass at hand and ends the thread.
-    pub(super) fn stop(self) {
-        let Self { orders, done, thread, .. } = self;
+    /// Waits for the pass at hand and ends the thread. False when it has not ended by `deadline`.
+    pub(super) fn stop(self, deadline: Instant) -> bool {
+        let Self { orders, done, ended, .. } = self;
         drop((orders, done));
-        if thread.join().is_err() {
-            tracing::error!("the checkpointer has panicked");
-        }
+        matches!(ended.recv_deadline(deadline), Err(RecvTimeoutError::Disconnected))
     }
+}
+
+fn passes(connection: &Connection) -> Result<Progress, Failed> {
+    (0..PASSES).try_fold(Progress::default(), |_, _| {
+        let progress = checkpoint(connection, Mode::Passive)?;
+        native::sync_database(connection).map_err(|error| Failed::of(connection, error))?;
+        Ok(progress)
+    })
 }
 
 /// How a checkpoint deals with others; SQLite's names.
@@ -76,20 +89,19 @@ impl Checkpointer {
 pub(super) enum Mode {
     /// Waits for nobody: what others hold up is left over.
     Passive,
-    /// Brings everything over and empties the log.
+    /// Brings everything over and empties the log, unless others hold that up.
     Truncate,
 }
 
-/// Brings the log's pages into the database, and gives the log's length, with what was brought over before. What others hold
-/// up is left for the next time and is no error.
-pub(super) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<LogFrames> {
+/// Brings the log's pages into the database. What others hold up is left for the next time and is no error.
+pub(super) fn checkpoint(connection: &Connection, mode: Mode) -> Result<Progress, Failed> {
     let order = match mode {
         Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
         Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
-    connection.query_row(order, [], |row| row.get::<_, i64>(1)).map(|frames| usize::try_from(frames).unwrap_or(0))
-}
-
-fn sync_failed(cause: io::Error) -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), Some(cause.to_string()))
+    // -1 where there is no log.
+    let frames = |number: i64| usize::try_from(number).unwrap_or(0);
+    connection
+        .query_row(order, [], |row| Ok(Progress { log: frames(row.get(1)?), done: frames(row.get(2)?) }))
+        .map_err(|error| Failed::of(connection, error))
 }

@@ -2,14 +2,15 @@
 //!
 //! A child of the tree that works on the journal. When the journal fails, the keeper falls: start it as
 //! [`Restart::Significant`](crate::supervision::Restart) and the whole tree is started again on what is on disk. When the
-//! tree ends, by order or by a kill, the keeper's end closes the journal, which releases its lock for the next incarnation.
+//! tree ends, by order or by a kill, the keeper's end closes the journal, which gives its directory back for the next
+//! incarnation. What only a new process can mend is [`Fatal`]: no tree of this process is started again on it.
 
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{Journal, JournalError};
-use crate::supervision::{ChildSpec, Restart};
+use crate::supervision::{ChildSpec, Fatal, Restart};
 
 /// What a keeper is sent.
 pub enum KeeperMessage {
@@ -69,7 +70,10 @@ impl Actor for JournalKeeper {
         KeeperMessage::Closed(reason): KeeperMessage,
         _: &mut Kept,
     ) -> Result<(), ActorProcessingErr> {
-        Err(reason.into())
+        Err(match reason {
+            JournalError::Fatal(reason) => Fatal(reason).into(),
+            other => other.into(),
+        })
     }
 
     async fn handle_supervisor_evt(

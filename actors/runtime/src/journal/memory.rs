@@ -26,8 +26,8 @@ use super::{
     Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue, reads, schema,
     settled,
     stream_index::StreamIndex,
+    transaction::{self, BATCH_REQUESTS_MAX, Request},
     until_closed,
-    writer::{self, BATCH_REQUESTS_MAX, Request},
 };
 use crate::{
     command::CommandId,
@@ -428,20 +428,16 @@ impl Committer {
         let mut refused: Vec<_> = batch.iter().map(|request| self.refusal_of(request)).collect();
         let committed = {
             let connection = self.disk.lock();
-            writer::commit(&connection, &self.index, batch, &mut refused)
+            transaction::commit(&connection, &self.index, batch, &mut refused)
         };
         let committed = match committed {
             Ok(committed) => committed,
-            Err(error) => {
-                // What a crashed process leaves of a transaction is gone, too.
-                let _ = self.disk.lock().execute_batch("ROLLBACK");
-                return Err(self.fail(batch, error.to_string()));
-            }
+            Err(failed) => return Err(self.fail(batch, failed.error.to_string())),
         };
         if fault == Some(CommitFault::Unacknowledged) {
             return Err(self.fail(batch, "the commit was made and nobody heard of it".to_owned()));
         }
-        let settled = writer::outcomes(&self.disk.lock(), &self.index, batch, refused);
+        let settled = transaction::outcomes(&self.disk.lock(), &self.index, batch, refused);
         if let Some(newest) = committed.newest {
             self.committed.send_replace(newest);
         }

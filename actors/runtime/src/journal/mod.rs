@@ -7,13 +7,19 @@
 //! started again on what is on disk. It does not interpret payloads.
 
 mod checkpointer;
+mod directory;
+mod faults;
+mod health;
 pub mod keeper;
 #[cfg(feature = "testkit")]
 pub mod memory;
+mod native;
+mod readers;
 mod reads;
 mod schema;
 pub mod sqlite;
 mod stream_index;
+mod transaction;
 mod writer;
 
 use std::sync::{
@@ -23,6 +29,8 @@ use std::sync::{
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::{oneshot, watch};
+
+pub use health::{JournalHealth, Trouble};
 
 use crate::{command::CommandId, seen::SeenCommand};
 
@@ -35,6 +43,16 @@ pub enum JournalError {
     /// The disk or the database failed. Nothing of the request is durable; the journal is closing.
     #[error("the journal cannot write: {0}")]
     Storage(String),
+    /// What is on disk is unknown, or not ours any more: nothing in this process may open it again. The tree ends, and the process
+    /// with it; the next one reads what is really there.
+    #[error("the journal has to be opened by a new process: {0}")]
+    Fatal(String),
+    /// There is no room on the disk: nothing of the request was written. The journal goes on, and writes again when there is room.
+    #[error("there is no room on the journal's disk; nothing was written")]
+    Full,
+    /// Another program has held the lock of the database for too long: nothing of the request was written. The journal goes on.
+    #[error("another program holds the lock of the journal's database; nothing was written")]
+    Busy,
     /// Another writer has been at this stream, or an earlier write of this incarnation failed: nothing of this was
     /// written, and the entity has to be read again.
     #[error("the stream was changed by another writer, or an earlier write failed: {0}")]
@@ -343,13 +361,24 @@ pub trait Journal: Send + Sync + 'static {
         position: Position,
     ) -> BoxFuture<'static, Result<(), JournalError>>;
 
+    /// How it is, for operators.
+    fn health(&self) -> JournalHealth {
+        JournalHealth::default()
+    }
+
+    /// True while there is no room on its disk: writes are refused until there is.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// False once the journal has failed or closed.
     fn is_open(&self) -> bool;
 
     /// Resolves when the journal has failed or closed.
     fn closed(&self) -> BoxFuture<'static, JournalError>;
 
-    /// Settles what is queued, closes the database and releases its lock. Later requests get [`JournalError::Closed`].
+    /// Settles what is queued, closes the database and, last, gives its directory back. Later requests get
+    /// [`JournalError::Closed`].
     fn close(&self) -> BoxFuture<'static, ()>;
 }
 

@@ -5,11 +5,10 @@
 //! group commit; the load sets the size of the batch and nothing needs tuning.
 //!
 //! WAL with `synchronous=FULL`, asserted at the start: a commit survives power loss. A thread of its own checkpoints. An
-//! exclusive lock on the directory keeps a second process out. When the disk fails, the writer fails everything that is
-//! queued, closes and never tries again: what an fsync error leaves behind is unknown (Rebello et al., USENIX ATC 2020).
+//! exclusive lock on the directory keeps a second process out. What a failure of the disk means stands in [`super::faults`]. SQLite
+//! alone opens the database's files, and what one incarnation has open no other opens (see [`super::directory`]).
 
 use std::{
-    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     sync::{
@@ -22,31 +21,31 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use futures::{FutureExt, future::BoxFuture};
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
-    checkpointer::Checkpointer,
+    Append, Journal, JournalError, JournalHealth, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
+    checkpointer::{Checkpointer, Mode, checkpoint},
+    directory::{CLOSE_WAIT_MAX, DatabaseFiles, Directory},
+    faults::{Fault, fault_of_error},
+    health::HealthBoard,
+    readers::{ReadJob, Readers},
     reads, schema, settled,
     stream_index::StreamIndex,
+    transaction::{Request, Settled, refuse_all},
     until_closed,
-    writer::{Request, Settled, Writer, refuse_all},
+    writer::{LOG_BYTES_MAX, Log, Writer},
 };
-use crate::command::CommandId;
+use crate::{command::CommandId, private_files, supervision::StartError};
 
-/// Threads that read. Two: one may sit in a long scan while the other serves.
-const READERS: usize = 2;
 /// Questions that may wait for a reader before the next is refused.
 const READ_QUEUE_MAX: usize = 4_096;
+/// How long an open waits for readers of other programs, so that the log can be emptied.
+const OPEN_CHECKPOINT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Versions in memory that wait for their turn in the stream index. The more wait, the more of them share a page when they are
 /// written; and the more is read again after a crash: 0.1 s for so many, as measured.
 const WAITING_VERSIONS_MAX: usize = 1 << 16;
-/// How long an open waits for the lock: the former incarnation of a restarted service may still be closing.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Between two tries for the lock.
-const LOCK_RETRY: Duration = Duration::from_millis(20);
-
 /// Why a journal could not be opened: one plain sentence each, for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -56,6 +55,9 @@ pub enum OpenError {
         .0.display()
     )]
     Locked(PathBuf),
+    /// A former incarnation in this process has it, and does not end.
+    #[error("the data directory {} was not closed within {CLOSE_WAIT_MAX:?} by the former incarnation of its service", .0.display())]
+    NotClosed(PathBuf),
     /// The directory cannot be used.
     #[error("cannot write to the data directory {}: {cause}; set DATA_DIR to a directory that you may write to", .directory.display())]
     Unwritable {
@@ -102,7 +104,23 @@ pub struct SqliteOptions {
     pub views: &'static str,
 }
 
-type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
+impl OpenError {
+    /// Whether only a new process can mend it.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::NotClosed(_) => true,
+            Self::Database { cause, .. } => fault_of_error(cause, 0) == Fault::Fatal,
+            Self::Locked(_) | Self::Unwritable { .. } | Self::Newer { .. } | Self::NotDurable { .. } => false,
+        }
+    }
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        if error.is_fatal() { Self::fatal(error) } else { Self::new(error) }
+    }
+}
 
 /// The journal in one SQLite database; see the module's text.
 pub struct SqliteJournal {
@@ -114,6 +132,8 @@ pub struct SqliteJournal {
     committed: watch::Receiver<Position>,
     closed: watch::Receiver<Option<JournalError>>,
     is_open: Arc<AtomicBool>,
+    is_closing: Arc<AtomicBool>,
+    health: Arc<HealthBoard>,
 }
 
 impl SqliteJournal {
@@ -123,60 +143,57 @@ impl SqliteJournal {
     /// # Errors
     /// [`OpenError`], each a plain sentence.
     pub fn open(options: &SqliteOptions) -> Result<Arc<Self>, OpenError> {
-        let directory = &options.directory;
-        let unwritable = |cause| OpenError::Unwritable { directory: directory.clone(), cause };
-        fs::create_dir_all(directory).map_err(unwritable)?;
-        let lock = take_lock(directory)?;
-        let file = directory.join("journal.db");
+        // First, so that it is given back last: what is declared later is dropped earlier.
+        let directory = Directory::claim(&options.directory)?;
+        let unwritable = |cause| OpenError::Unwritable { directory: options.directory.clone(), cause };
+        let file = options.directory.join("journal.db");
         let database = |cause| OpenError::Database { file: file.clone(), cause };
 
-        let mut connection = Connection::open(&file).map_err(database)?;
-        make_durable(&connection, &file)?;
+        let mut connection = open_writer(&file)?;
         let newer = |found| OpenError::Newer { file: file.clone(), found };
         schema::bring_up_to_date(&mut connection).map_err(database)?.map_err(newer)?;
         connection.execute_batch(options.views).map_err(database)?;
         connection.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
         let newest = reads::newest_position(&connection).map_err(database)?;
         let index = Arc::new(StreamIndex::recover(&connection, WAITING_VERSIONS_MAX).map_err(database)?);
+        bring_over_what_is_left(&connection).map_err(database)?;
+        let files = DatabaseFiles::of(&file).map_err(unwritable)?;
+        // From here on the writer itself waits for a lock that another program has.
+        connection.busy_timeout(Duration::ZERO).map_err(database)?;
 
         let (requests, inbox) = unbounded();
         let (reads, jobs) = bounded::<ReadJob>(READ_QUEUE_MAX);
         let (committed_sender, committed) = watch::channel(newest);
         let (closed_sender, closed) = watch::channel(None);
         let (settled, to_settle) = mpsc::unbounded_channel();
-        let is_open = Arc::new(AtomicBool::new(true));
+        let (is_open, is_closing) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let health = Arc::new(HealthBoard::default());
 
-        let database_file = Arc::new(File::options().write(true).open(&file).map_err(unwritable)?);
-        for _ in 0..READERS {
-            let reader = open_reader(&file).map_err(database)?;
-            spawn_reader(reader, jobs.clone(), Arc::clone(&database_file)).map_err(unwritable)?;
-        }
-        tokio::spawn(settle_in_order(to_settle));
         let checkpointer = open_checkpointer(&file).map_err(database)?;
-        let checkpointer = Checkpointer::start(checkpointer, Arc::clone(&database_file)).map_err(unwritable)?;
+        let checkpointer = Checkpointer::start(checkpointer).map_err(unwritable)?;
+        let readers = Readers::start(&file, &jobs)?;
+        tokio::spawn(settle_in_order(to_settle));
         let writer = Writer {
             connection,
             index: Arc::clone(&index),
             checkpointer,
+            readers,
+            files,
             inbox: inbox.clone(),
             settled,
             committed: committed_sender,
             closed: closed_sender,
             is_open: Arc::clone(&is_open),
-            rows_since_checkpoint: 0,
-            checkpointed_at: Instant::now(),
-            log_tried: 0,
+            is_closing: Arc::clone(&is_closing),
+            health: Arc::clone(&health),
+            log: Log::new(),
             last_batch: 0,
+            trouble: None,
+            tried_at: Instant::now(),
+            directory,
         };
-        thread::Builder::new()
-            .name("journal-writer".to_owned())
-            .spawn(move || {
-                writer.run();
-                drop(database_file);
-                drop(lock);
-            })
-            .map_err(unwritable)?;
-        Ok(Arc::new(Self { requests, inbox, index, reads, committed, closed, is_open }))
+        thread::Builder::new().name("journal-writer".to_owned()).spawn(move || writer.run()).map_err(unwritable)?;
+        Ok(Arc::new(Self { requests, inbox, index, reads, committed, closed, is_open, is_closing, health }))
     }
 
     fn send(&self, request: Request) {
@@ -275,7 +292,16 @@ impl Journal for SqliteJournal {
         until_closed(self.closed.clone())
     }
 
+    fn health(&self) -> JournalHealth {
+        self.health.reading()
+    }
+
+    fn is_full(&self) -> bool {
+        self.health.is_full()
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
+        self.is_closing.store(true, Ordering::Release);
         self.send(Request::Close);
         let closed = self.closed();
         async move {
@@ -295,25 +321,37 @@ async fn settle_in_order(mut batches: mpsc::UnboundedReceiver<Vec<Settled>>) {
     }
 }
 
-fn take_lock(directory: &Path) -> Result<File, OpenError> {
-    let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
-    let file =
-        File::options().create(true).truncate(false).write(true).open(directory.join("lock")).map_err(unwritable)?;
-    let give_up_at = Instant::now() + LOCK_WAIT_MAX;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < give_up_at => thread::sleep(LOCK_RETRY),
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(directory.to_owned())),
-            Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
-        }
-    }
-}
-
 /// SQLite would prepare a statement again whenever a limit is bound to it, since another value might ask for another plan: it took
 /// most of a reader's time.
-fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
+}
+
+/// The connection that writes, on files that nobody else reads.
+fn open_writer(file: &Path) -> Result<Connection, OpenError> {
+    let database = |cause| OpenError::Database { file: file.to_owned(), cause };
+    for name in DatabaseFiles::names(file) {
+        private_files::close_to_others(&name);
+    }
+    let connection = Connection::open(file).map_err(database)?;
+    // SQLite makes the log and its index with the modes of the database.
+    private_files::close_new_file(file).map_err(|cause| OpenError::Unwritable { directory: file.to_owned(), cause })?;
+    make_durable(&connection, file)?;
+    Ok(connection)
+}
+
+/// What a crash has left in the log is in the database, and synced, before anybody is served. Where others hold that up, or there is
+/// no room, it stays in the log and is as durable as before.
+fn bring_over_what_is_left(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(OPEN_CHECKPOINT_WAIT_MAX)?;
+    match checkpoint(connection, Mode::Truncate) {
+        Ok(_) => Ok(()),
+        Err(failed) if matches!(failed.fault, Fault::Busy | Fault::Full) => {
+            tracing::warn!(error = %failed.error, "what was left in the log cannot be brought into the database now");
+            Ok(())
+        }
+        Err(failed) => Err(failed.error),
+    }
 }
 
 fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenError> {
@@ -332,6 +370,9 @@ fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenError> {
              PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
         )
         .map_err(database)?;
+    // When the log starts over it is cut to this.
+    let limit = LOG_BYTES_MAX.cast_signed();
+    connection.pragma_update_and_check(None, "journal_size_limit", limit, |_| Ok(())).map_err(database)?;
     let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).map_err(database)?;
     if synchronous < 2 {
         return Err(not_durable("synchronous=FULL"));
@@ -339,35 +380,16 @@ fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
-    let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    keep_plans(&reader)?;
-    reader.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 268435456;")?;
-    reader.busy_timeout(Duration::from_secs(1))?;
-    reader.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
-    Ok(reader)
-}
-
 fn open_checkpointer(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     connection.execute_batch("PRAGMA synchronous = FULL;")?;
+    leave_the_log_alone(&connection)?;
     Ok(connection)
 }
 
-/// `database_file` is closed after the connection: closing any handle of a file gives up the process's locks on it, those of
-/// SQLite among them.
-fn spawn_reader(
-    connection: Connection,
-    jobs: Receiver<ReadJob>,
-    database_file: Arc<File>,
-) -> io::Result<thread::JoinHandle<()>> {
-    thread::Builder::new().name("journal-reader".to_owned()).spawn(move || {
-        for job in jobs {
-            job(&connection);
-        }
-        drop(connection);
-        drop(database_file);
-    })
+/// Closing `connection` neither checkpoints nor unlinks the log, even where it is the last.
+pub(super) fn leave_the_log_alone(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
 
 #[cfg(test)]
@@ -380,7 +402,7 @@ mod tests {
     async fn a_reader_prepares_a_statement_once() -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
         let journal = SqliteJournal::open(&SqliteOptions { directory: directory.path().to_owned(), views: "" })?;
-        let reader = open_reader(&directory.path().join("journal.db"))?;
+        let reader = super::super::readers::open_reader(&directory.path().join("journal.db"))?;
         let mut statement = reader.prepare("SELECT position FROM versions WHERE stream = ?1 LIMIT ?2")?;
         for limit in 1..9 {
             assert!(statement.query(params!["stock/1", limit])?.next()?.is_none());

@@ -15,6 +15,7 @@
 //! - Unlike OTP there is a pause before a restart, once for the whole group, and a growing one for a child that keeps
 //!   falling. What falls in the pause joins the group or gets a pause of its own; nobody is started twice.
 //! - [`Restart::Significant`] is not OTP's `significant`: see there.
+//! - What only a new process can mend ([`Fatal`]) ends every supervisor up to the root: no restart, whatever the specs say.
 //!
 //! # Stopping
 //!
@@ -43,7 +44,7 @@ mod supervisor;
 pub use activity::{Activity, ActivityReading, Busy};
 pub use backoff::Backoff;
 pub use intensity::Intensity;
-pub use restart::{Exit, ExitKind, Restart, exit_of};
+pub use restart::{Exit, ExitKind, Fatal, Restart, exit_of};
 pub use spec::{ChildSpec, StartError, SupervisorSpec};
 pub use strategy::Strategy;
 pub use supervisor::{Supervisor, SupervisorMessage};

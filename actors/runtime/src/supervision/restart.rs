@@ -25,7 +25,15 @@ pub enum ExitKind {
     Killed,
     /// It panicked or returned an error.
     Failed,
+    /// It returned [`Fatal`]: no restart in this process mends it.
+    Fatal,
 }
+
+/// The error of what only a new process can mend. A child that ends with it, or cannot start because of it, is not started again,
+/// whatever its spec says: its supervisor falls with the same error, and so on up to the root. Whoever runs the root ends the process.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
 
 /// A child's end.
 #[derive(Clone, Debug)]
@@ -59,6 +67,7 @@ pub enum Decision {
 #[must_use]
 pub fn decide(restart: Restart, kind: ExitKind) -> Decision {
     match (restart, kind) {
+        (_, ExitKind::Fatal) => Decision::Escalate,
         (Restart::Permanent, _) | (Restart::Transient, ExitKind::Killed | ExitKind::Failed) => Decision::Restart,
         (Restart::Significant, ExitKind::Killed | ExitKind::Failed) => Decision::Escalate,
         (Restart::Transient | Restart::Significant, ExitKind::Normal) | (Restart::Temporary, _) => Decision::Leave,
@@ -78,7 +87,8 @@ pub fn exit_of(event: &SupervisionEvent) -> Option<(ActorId, Exit)> {
             Exit { kind: ExitKind::Normal, reason: reason.clone().unwrap_or_else(|| "ended".to_owned()) },
         )),
         SupervisionEvent::ActorFailed(who, error) => {
-            Some((who.get_id(), Exit { kind: ExitKind::Failed, reason: error.to_string() }))
+            let kind = if error.is::<Fatal>() { ExitKind::Fatal } else { ExitKind::Failed };
+            Some((who.get_id(), Exit { kind, reason: error.to_string() }))
         }
         SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => None,
     }
@@ -91,15 +101,15 @@ mod tests {
     #[test]
     fn the_table_of_restarts() {
         use Decision::{Escalate, Leave, Restart as Again};
-        use ExitKind::{Failed, Killed, Normal};
+        use ExitKind::{Failed, Fatal, Killed, Normal};
         let table = [
-            (Restart::Permanent, [Again, Again, Again]),
-            (Restart::Transient, [Leave, Again, Again]),
-            (Restart::Temporary, [Leave, Leave, Leave]),
-            (Restart::Significant, [Leave, Escalate, Escalate]),
+            (Restart::Permanent, [Again, Again, Again, Escalate]),
+            (Restart::Transient, [Leave, Again, Again, Escalate]),
+            (Restart::Temporary, [Leave, Leave, Leave, Escalate]),
+            (Restart::Significant, [Leave, Escalate, Escalate, Escalate]),
         ];
         for (restart, expected) in table {
-            let decided = [Normal, Killed, Failed].map(|kind| decide(restart, kind));
+            let decided = [Normal, Killed, Failed, Fatal].map(|kind| decide(restart, kind));
             assert_eq!(decided, expected, "{restart:?}");
         }
     }

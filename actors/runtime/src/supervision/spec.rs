@@ -3,9 +3,9 @@
 use std::{fmt::Display, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use ractor::{Actor, ActorCell, SpawnErr};
+use ractor::{Actor, ActorCell, ActorProcessingErr, SpawnErr};
 
-use super::{Activity, Backoff, Intensity, Restart, Strategy, Supervisor};
+use super::{Activity, Backoff, Fatal, Intensity, Restart, Strategy, Supervisor};
 use crate::roster::Roster;
 
 /// How long a child may take to start, unless its spec says otherwise: a service reads its journal meanwhile.
@@ -17,13 +17,32 @@ const SUPERVISOR_STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a child did not start.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(String);
+#[error("{reason}")]
+pub struct StartError {
+    reason: String,
+    is_fatal: bool,
+}
 
 impl StartError {
     /// In words.
     pub fn new(reason: impl Display) -> Self {
-        Self(reason.to_string())
+        Self { reason: reason.to_string(), is_fatal: false }
+    }
+
+    /// The same where only a new process can mend it; see [`Fatal`].
+    pub fn fatal(reason: impl Display) -> Self {
+        Self { reason: reason.to_string(), is_fatal: true }
+    }
+
+    /// Whether only a new process can mend it.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        self.is_fatal
+    }
+
+    /// As an actor's error.
+    pub(super) fn into_error(self) -> ActorProcessingErr {
+        if self.is_fatal { Fatal(self.reason).into() } else { self.reason.into() }
     }
 }
 
@@ -31,8 +50,8 @@ impl From<SpawnErr> for StartError {
     fn from(error: SpawnErr) -> Self {
         match error {
             // The reason alone: a tree of "failed to start" around it helps nobody.
-            SpawnErr::StartupFailed(reason) => Self(reason.to_string()),
-            other => Self(other.to_string()),
+            SpawnErr::StartupFailed(reason) => Self { is_fatal: reason.is::<Fatal>(), reason: reason.to_string() },
+            other => Self::new(other),
         }
     }
 }
@@ -144,7 +163,7 @@ impl ChildSpec {
         match tokio::time::timeout(self.start_deadline, start).await {
             Ok(Ok(started)) => started,
             Ok(Err(_)) => Err(StartError::new("it panicked while starting")),
-            Err(_) => Err(StartError(format!("it did not start within {:?}", self.start_deadline))),
+            Err(_) => Err(StartError::new(format_args!("it did not start within {:?}", self.start_deadline))),
         }
     }
 }

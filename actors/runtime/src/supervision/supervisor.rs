@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     backoff::Backoff,
     intensity::{Intensity, RestartLog},
-    restart::{Decision, Exit, ExitKind, Restart, decide, exit_of},
+    restart::{Decision, Exit, ExitKind, Fatal, Restart, decide, exit_of},
     spec::{ChildSpec, StartError, SupervisorSpec},
     strategy::{Plan, Standing, Strategy, plan},
 };
@@ -142,13 +142,13 @@ impl Actor for Supervisor {
         myself: ActorRef<Self::Msg>,
         (spec, roster): Self::Arguments,
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        refuse_shared_names(&spec)?;
+        refuse_shared_names(&spec).map_err(StartError::into_error)?;
         let mut state = SupervisorState::new(myself.get_id(), spec, roster);
         for index in 0..state.children.len() {
             if let Err(error) = state.start_child(&myself, index).await {
                 state.roster.ended(&state.children[index].path, ChildState::Stopped, Some(&error.to_string()));
                 state.stop_children(None).await;
-                return Err(error.to_string().into());
+                return Err(error.into_error());
             }
         }
         if let Some(bound) = state.children.iter().filter_map(|child| child.spec.stuck_after).min() {
@@ -275,9 +275,12 @@ impl SupervisorState {
         // An end that this supervisor brought about asks for nothing, unless the child fell by itself at that moment and
         // nothing may go on without it.
         match self.children.iter().find(|child| child.stopped == Some(who)) {
-            Some(child) if child.spec.restart == Restart::Significant && exit.kind == ExitKind::Failed => {
-                let why = format!("{} fell: {}", child.path, exit.reason);
-                self.give_up(why).await
+            Some(child)
+                if exit.kind == ExitKind::Fatal
+                    || (child.spec.restart == Restart::Significant && exit.kind == ExitKind::Failed) =>
+            {
+                let path = child.path.clone();
+                self.escalate(&path, exit.kind, &exit.reason).await
             }
             _ => Ok(()),
         }
@@ -330,8 +333,8 @@ impl SupervisorState {
             }
             Decision::Escalate => {
                 self.roster.ended(&child.path, ChildState::Stopped, failure);
-                let why = format!("{} fell: {reason}", child.path);
-                self.give_up(why).await
+                let path = child.path.clone();
+                self.escalate(&path, exit.kind, &reason).await
             }
         }
     }
@@ -397,6 +400,13 @@ impl SupervisorState {
             }
             match self.start_child(myself, index).await {
                 Ok(()) => tracing::info!(path = %self.children[index].path, "started again"),
+                Err(error) if error.is_fatal() => {
+                    let child = &mut self.children[index];
+                    child.place = Place::Ended;
+                    let path = child.path.clone();
+                    self.roster.ended(&path, ChildState::Stopped, Some(&error.to_string()));
+                    return self.escalate(&path, ExitKind::Fatal, &error.to_string()).await;
+                }
                 Err(error) => {
                     self.children[index].place = Place::Ended;
                     // The rest of the group started after it in the first place: it goes into the next pause with it.
@@ -420,6 +430,16 @@ impl SupervisorState {
             child.stuck = Some(reason);
             cell.kill();
         }
+    }
+
+    /// Falls because the child `path` did, in the way in which it did.
+    async fn escalate(&mut self, path: &str, kind: ExitKind, reason: &str) -> Result<(), ActorProcessingErr> {
+        if kind == ExitKind::Fatal {
+            self.roster.note_fatal(reason);
+            self.stop_children(Some(GIVE_UP_STOP_DEADLINE)).await;
+            return Err(Fatal(reason.to_owned()).into());
+        }
+        self.give_up(format!("{path} fell: {reason}")).await
     }
 
     /// Falls, after its children have been stopped in order.

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::pending,
     sync::{Arc, Mutex, mpsc},
     time::Duration,
@@ -13,7 +13,8 @@ use microcommerce_runtime::{
     Roster,
     roster::{ChildState, Entry},
     supervision::{
-        Activity, Backoff, ChildSpec, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec,
+        Activity, Backoff, ChildSpec, Fatal, Intensity, Restart, StartError, Supervisor, SupervisorMessage,
+        SupervisorSpec,
     },
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, concurrency::JoinHandle};
@@ -27,6 +28,8 @@ pub enum Do {
     Stop,
     /// Return an error.
     Fail,
+    /// Return an error that only a new process can mend.
+    FailForGood,
     Panic,
     /// Wait for ever, at an `.await`.
     Hang,
@@ -45,6 +48,8 @@ struct Seen {
     addresses: HashMap<String, ActorRef<Do>>,
     /// How many of the next starts fail.
     refused_starts: HashMap<String, u32>,
+    /// Who cannot start again in this process.
+    ended_for_good: HashSet<String>,
 }
 
 impl Stage {
@@ -66,6 +71,11 @@ impl Stage {
 
     pub fn refuse_starts(&self, name: &str, times: u32) {
         self.0.lock().unwrap().refused_starts.insert(name.to_owned(), times);
+    }
+
+    /// From now on no start of `name` can succeed in this process.
+    pub fn end_for_good(&self, name: &str) {
+        self.0.lock().unwrap().ended_for_good.insert(name.to_owned());
     }
 
     pub fn tell(&self, name: &str, what: Do) {
@@ -131,6 +141,10 @@ impl Actor for Player {
                 seen.log.push(format!("!{}", part.name));
                 return Err("told not to start".into());
             }
+            if seen.ended_for_good.contains(&part.name) {
+                seen.log.push(format!("!{}", part.name));
+                return Err(Fatal("not closed".to_owned()).into());
+            }
             seen.log.push(format!("+{}", part.name));
             seen.running.push(part.name.clone());
             seen.addresses.insert(part.name.clone(), myself);
@@ -152,6 +166,7 @@ impl Actor for Player {
                 Ok(())
             }
             Do::Fail => Err("told to fail".into()),
+            Do::FailForGood => Err(Fatal("told to fail for good".to_owned()).into()),
             Do::Panic => panic!("told to panic"),
             Do::Hang => pending().await,
             Do::Block(until) => {
