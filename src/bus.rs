@@ -13,9 +13,11 @@
 //! # Layout
 //!
 //! - [`embedded`], [`kafka`]: the two buses; [`watch`]: how they are, for operators
+//! - [`numbering`]: the numbers of messages in journals of older builds
 
 pub mod embedded;
 pub mod kafka;
+mod numbering;
 pub mod watch;
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
@@ -105,7 +107,7 @@ fn member_of(directory: &Path) -> io::Result<String> {
 /// The messages of an event in the journal of `source`.
 fn messages_of(source: Service, recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
     match source {
-        Service::Product => Ok(product_service::ProductService::outbox(recorded)),
+        Service::Product => product_service::ProductService::outbox(recorded),
         Service::Order => order_service::outbox::outbox(recorded),
         Service::Payment => payment_service::outbox::outbox(recorded),
         Service::User => user_service::UserService::outbox(recorded),

@@ -105,7 +105,7 @@ impl Embedded {
             topic.journal.append(Append {
                 stream: format!("said/{key}").into(),
                 first_version: *version,
-                events: vec![NewEvent { event_type: "said", payload }],
+                events: vec![NewEvent { event_type: "said", payload, published_before: None }],
                 schema: 1,
                 refusal: None,
                 command_id: CommandId::of(&["say", &key, &version.to_string()]),

@@ -14,6 +14,7 @@ use bridge::{
     relay::{JournalOutbox, RelayArguments, RelayBoard, RelayLimits, start_relay},
 };
 use contracts::{Service, Topic};
+use futures::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use runtime::{
     Journal, Recorded,
@@ -21,7 +22,7 @@ use runtime::{
 };
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
-use super::{Inbox, cloud_event_of, heard_by, messages_of, subscription};
+use super::{Inbox, cloud_event_of, heard_by, messages_of, numbering::Numbering, subscription};
 use crate::ending::Ending;
 
 /// Partitions of a topic: the most processes of one service that could read it side by side. Within a process the keys, not
@@ -141,13 +142,19 @@ impl KafkaBus {
     pub fn children(self: &Arc<Self>, service: Service, home: &Arc<dyn Journal>) -> Vec<ChildSpec> {
         let (bus, home) = (Arc::clone(self), Arc::clone(home));
         vec![ChildSpec::new("relay", Restart::Permanent, move |supervisor| {
+            let journal = Arc::clone(&home);
+            let numbering = Arc::new(Numbering::new(service, Box::new(move |stream| journal.events(stream))));
+            let prepare = move |events| {
+                let numbering = Arc::clone(&numbering);
+                async move { numbering.fill(events).await }.boxed()
+            };
             let to_records = {
                 let bus = Arc::clone(&bus);
                 move |recorded: Recorded| bus.records_of(service, &recorded)
             };
             let arguments = RelayArguments {
                 name: "relay<kafka".into(),
-                outbox: Arc::new(JournalOutbox::new(Arc::clone(&home), to_records)),
+                outbox: Arc::new(JournalOutbox::new(Arc::clone(&home), to_records).prepared_by(Arc::new(prepare))),
                 sink: Arc::new(bus.sink.clone()),
                 limits: RelayLimits::default(),
                 board: bus.relay(service).clone(),

@@ -56,6 +56,12 @@ impl Topic {
             Self::PaymentCommands => "payment-commands",
         }
     }
+
+    /// Whether its messages are numbered: the events are, the commands are not.
+    #[must_use]
+    pub const fn is_numbered(self) -> bool {
+        !matches!(self, Self::InventoryCommands | Self::PaymentCommands)
+    }
 }
 
 /// One line of an order as the world sees it.
@@ -315,8 +321,10 @@ pub struct Envelope {
     /// When it happened.
     #[serde(with = "rfc3339")]
     pub time: Timestamp,
-    /// The version of the stream it comes from.
-    pub seq: u64,
+    /// Its number among the messages of its source, topic and subject: 1, 2, 3 … without a gap or a repetition. Commands have
+    /// none, nor has an event whose place is not known: see ADR 12.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
     /// The version of the payload.
     pub schema: u32,
     /// The request that began it all.
@@ -334,6 +342,25 @@ pub struct Envelope {
     /// What it says: `type` and `data`.
     #[serde(flatten)]
     pub message: Message,
+}
+
+/// The numbers of an event's messages, when its entity had published so many before it. An entity publishes on one topic and
+/// about one subject alone, so one count is enough.
+#[must_use]
+pub fn numbers(messages: &[Message], published_before: Option<u64>) -> Vec<Option<u64>> {
+    let mut published = published_before;
+    let number = |message: &Message| {
+        let next = published.as_mut().filter(|_| message.topic().is_numbered())?;
+        *next += 1;
+        Some(*next)
+    };
+    messages.iter().map(number).collect()
+}
+
+/// How many of an event's messages are numbered.
+#[must_use]
+pub fn count_numbered(messages: &[Message]) -> u64 {
+    messages.iter().filter(|message| message.topic().is_numbered()).count() as u64
 }
 
 /// The id of the `index`-th message that the event `version` of `stream` gives rise to: the same however often the journal
@@ -371,7 +398,7 @@ mod tests {
             source: Service::Order,
             subject: message.subject().to_owned(),
             time: Timestamp::from_millis(1),
-            seq: 3,
+            seq: Some(3),
             schema: 1,
             correlation_id: Some("req_1".into()),
             causation_id: None,
@@ -380,11 +407,41 @@ mod tests {
             message,
         };
         let json = serde_json::to_value(&envelope).unwrap();
-        assert_eq!(json["type"], "order.updated");
+        assert_eq!((&json["type"], &json["seq"]), (&"order.updated".into(), &3.into()));
         assert_eq!(json["source"], "order-service");
         assert_eq!(json["subject"], "ord_1");
         assert_eq!(json["time"], "1970-01-01T00:00:00.001Z");
         assert_eq!(json["data"]["to"], "paid");
         assert_eq!(serde_json::from_value::<Envelope>(json).unwrap(), envelope);
+    }
+
+    #[test]
+    fn events_are_numbered_on_from_what_was_published_and_commands_are_not() {
+        let order_id = || OrderId::parse("ord_1").unwrap();
+        let event =
+            || Message::OrderCancelled { order_id: order_id(), reason: "customer".into(), refund_required: false };
+        let command =
+            || Message::ApprovePayment { payment_id: PaymentId::parse("pay_1").unwrap(), order_id: order_id() };
+        let messages = [command(), event(), command(), event()];
+        assert_eq!(numbers(&messages, Some(4)), [None, Some(5), None, Some(6)]);
+        assert_eq!(numbers(&messages, None), [None; 4]);
+        assert_eq!(count_numbered(&messages), 2);
+        assert_eq!(Topic::ALL.into_iter().filter(|topic| topic.is_numbered()).count(), 5);
+        let without = Envelope {
+            id: EventId::parse("evt_1").unwrap(),
+            source: Service::Order,
+            subject: "ord_1".to_owned(),
+            time: Timestamp::from_millis(1),
+            seq: None,
+            schema: 1,
+            correlation_id: None,
+            causation_id: None,
+            actor: None,
+            traceparent: None,
+            message: command(),
+        };
+        let json = serde_json::to_value(&without).unwrap();
+        assert!(json.get("seq").is_none(), "{json}");
+        assert_eq!(serde_json::from_value::<Envelope>(json).unwrap(), without);
     }
 }

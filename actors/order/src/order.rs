@@ -198,6 +198,26 @@ impl EventPayload for OrderEvent {
     }
 }
 
+impl OrderEvent {
+    /// How many numbered messages it gives rise to. Never another number for an event of a journal: the numbers of the
+    /// messages after it stand on it. A test holds it against [`crate::outbox`].
+    #[must_use]
+    pub const fn publishes(&self) -> u64 {
+        match self {
+            Self::Created { .. } | Self::PaymentStarted { .. } | Self::PaymentFailed { .. } => 1,
+            Self::Paid { .. } | Self::Cancelled { .. } => 2,
+            Self::Submitted { .. }
+            | Self::LineReserved { .. }
+            | Self::LineRejected { .. }
+            | Self::Rejected { .. }
+            | Self::PaymentRefused { .. }
+            | Self::CancelRequested { .. }
+            | Self::RefundRequired { .. }
+            | Self::Refunded { .. } => 0,
+        }
+    }
+}
+
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -264,6 +284,9 @@ pub struct Order {
     pub owed: BTreeMap<RefundId, i64>,
     /// Given back, in minor units.
     pub refunded_minor: i64,
+    /// The numbered messages it has published.
+    #[serde(default)]
+    pub published: u64,
 }
 
 impl Order {
@@ -372,7 +395,12 @@ impl Entity for OrderEntity {
             *state = Some(submitted(draft, *at, *expires_at));
         } else if let Some(order) = state {
             evolve_order(order, event);
+            order.published += event.publishes();
         }
+    }
+
+    fn published(state: &Option<Order>) -> Option<u64> {
+        Some(state.as_ref().map_or(0, |order| order.published))
     }
 
     fn views(id: &EntityId, state: &Option<Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
@@ -516,6 +544,7 @@ fn submitted(draft: &Draft, at: Timestamp, expires_at: Timestamp) -> Order {
         captured_minor: 0,
         owed: BTreeMap::new(),
         refunded_minor: 0,
+        published: 0,
     }
 }
 

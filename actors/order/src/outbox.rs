@@ -1,6 +1,9 @@
 //! Which messages an order's events give rise to: a pure function of the journal.
 
-use contracts::{Envelope, Message, OrderId, Service, Timestamp, messages::event_id};
+use contracts::{
+    Envelope, Message, OrderId, Service, Timestamp,
+    messages::{event_id, numbers},
+};
 use runtime::{Entity, JournalError, Recorded, decode_event};
 
 use crate::order::{Draft, Hold, OrderEntity, OrderEvent, OrderStatus};
@@ -18,12 +21,14 @@ pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
     let order_id = OrderId::parse(id).map_err(|error| corrupt(&error))?;
     let event = decode_event::<OrderEntity>(recorded)?;
     let time = Timestamp::from_millis(recorded.at_ms);
-    let envelope = |(index, message): (usize, Message)| Envelope {
+    let messages = messages(&order_id, &event, recorded.version);
+    let numbers = numbers(&messages, recorded.published_before);
+    let envelope = |(index, (message, seq)): (usize, (Message, Option<u64>))| Envelope {
         id: event_id(Service::Order, &recorded.stream, recorded.version, index, time),
         source: Service::Order,
         subject: message.subject().to_owned(),
         time,
-        seq: recorded.version,
+        seq,
         schema: recorded.schema,
         correlation_id: recorded.correlation_id.clone(),
         causation_id: recorded.causation_id.clone(),
@@ -31,7 +36,7 @@ pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
         traceparent: recorded.traceparent.clone(),
         message,
     };
-    Ok(messages(&order_id, &event, recorded.version).into_iter().enumerate().map(envelope).collect())
+    Ok(messages.into_iter().zip(numbers).enumerate().map(envelope).collect())
 }
 
 fn messages(order_id: &OrderId, event: &OrderEvent, version: u64) -> Vec<Message> {

@@ -1,6 +1,9 @@
 //! Which messages a payment's events give rise to: a pure function of the journal.
 
-use contracts::{Envelope, Message, OrderId, Service, Timestamp, messages::event_id};
+use contracts::{
+    Envelope, Message, OrderId, Service, Timestamp,
+    messages::{event_id, numbers},
+};
 use runtime::{Entity, JournalError, Recorded, decode_event};
 
 use crate::payment::{PaymentEntity, PaymentEvent};
@@ -18,12 +21,13 @@ pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
         OrderId::parse(id).map_err(|error| JournalError::Corrupt(format!("{}: {error}", recorded.stream)))?;
     let message = message(order_id, decode_event::<PaymentEntity>(recorded)?);
     let time = Timestamp::from_millis(recorded.at_ms);
+    let seq = numbers(std::slice::from_ref(&message), recorded.published_before).pop().flatten();
     Ok(vec![Envelope {
         id: event_id(Service::Payment, &recorded.stream, recorded.version, 0, time),
         source: Service::Payment,
         subject: message.subject().to_owned(),
         time,
-        seq: recorded.version,
+        seq,
         schema: recorded.schema,
         correlation_id: recorded.correlation_id.clone(),
         causation_id: recorded.causation_id.clone(),

@@ -257,6 +257,22 @@ impl EventPayload for PaymentEvent {
     }
 }
 
+impl PaymentEvent {
+    /// How many numbered messages it gives rise to. Never another number for an event of a journal: the numbers of the
+    /// messages after it stand on it. A test holds it against [`crate::outbox`].
+    #[must_use]
+    pub const fn publishes(&self) -> u64 {
+        match self {
+            Self::Requested { .. }
+            | Self::ActionRequired { .. }
+            | Self::Succeeded { .. }
+            | Self::Failed { .. }
+            | Self::Refunded { .. } => 1,
+            Self::Approved { .. } | Self::Confirmed { .. } | Self::RefundRequested { .. } => 0,
+        }
+    }
+}
+
 /// Why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaymentRefusal {
@@ -289,6 +305,8 @@ pub enum PaymentRefusal {
 pub struct OrderPayments {
     /// The payments.
     pub payments: Vec<Payment>,
+    /// The numbered messages they have published.
+    pub published: u64,
 }
 
 impl OrderPayments {
@@ -339,7 +357,12 @@ impl Entity for PaymentEntity {
         }
     }
 
+    fn published(state: &OrderPayments) -> Option<u64> {
+        Some(state.published)
+    }
+
     fn evolve(state: &mut OrderPayments, event: &PaymentEvent) {
+        state.published += event.publishes();
         if let PaymentEvent::Requested { payment } = event {
             state.payments.push(Payment::clone(payment));
         } else if let Some(payment) = state.payments.iter_mut().find(|payment| payment.payment_id == *payment_of(event))

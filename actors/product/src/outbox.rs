@@ -1,7 +1,12 @@
 //! What the world is told of each event. Pure: the same event always gives the same messages under the same ids.
 
-use contracts::{Envelope, Message, ProductId, Service, Sku, Timestamp, messages::event_id};
-use runtime::{Entity, Recorded, decode_event};
+use std::fmt::Display;
+
+use contracts::{
+    Envelope, Message, ProductId, Service, Sku, Timestamp,
+    messages::{event_id, numbers},
+};
+use runtime::{Entity, JournalError, Recorded, decode_event};
 
 use crate::{
     product::{Product, ProductEvent},
@@ -13,27 +18,29 @@ const MESSAGE_SCHEMA: u32 = 1;
 /// Why a new product's units came in.
 const INITIAL_STOCK: &str = "initial_stock";
 
-/// The messages that a committed event gives rise to, in order. An event that cannot be read gives none, and an error in
-/// the log: it stops its own stream when that wakes, and nobody else's.
-pub fn messages_of(recorded: &Recorded) -> Vec<Envelope> {
-    let messages = messages(recorded).unwrap_or_else(|error| {
-        tracing::error!(stream = %recorded.stream, version = recorded.version, error, "an event cannot be told on");
-        Vec::new()
-    });
-    messages.into_iter().enumerate().map(|(index, message)| envelope(recorded, index, message)).collect()
+/// The messages that a committed event gives rise to, in order.
+///
+/// # Errors
+/// [`JournalError::Corrupt`] when the event cannot be read: whoever carries the messages sets it aside where people see it.
+pub fn messages_of(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
+    let messages = messages(recorded)?;
+    let numbers = numbers(&messages, recorded.published_before);
+    let told = messages.into_iter().zip(numbers).enumerate();
+    Ok(told.map(|(index, (message, seq))| envelope(recorded, index, seq, message)).collect())
 }
 
-fn messages(recorded: &Recorded) -> Result<Vec<Message>, String> {
+fn messages(recorded: &Recorded) -> Result<Vec<Message>, JournalError> {
     let (kind, id) = recorded.kind_and_id();
+    let corrupt = |error: &dyn Display| JournalError::Corrupt(format!("{}: {error}", recorded.stream));
     match kind {
         Product::KIND => {
-            let event = decode_event::<Product>(recorded).map_err(|error| error.to_string())?;
-            let product_id = ProductId::parse(id).map_err(|error| error.to_string())?;
+            let event = decode_event::<Product>(recorded)?;
+            let product_id = ProductId::parse(id).map_err(|error| corrupt(&error))?;
             Ok(of_product(product_id, recorded.version, event))
         }
         StockItem::KIND => {
-            let event = decode_event::<StockItem>(recorded).map_err(|error| error.to_string())?;
-            let sku = Sku::parse(id).map_err(|error| error.to_string())?;
+            let event = decode_event::<StockItem>(recorded)?;
+            let sku = Sku::parse(id).map_err(|error| corrupt(&error))?;
             Ok(of_stock(sku, event).into_iter().collect())
         }
         _ => Ok(Vec::new()),
@@ -82,14 +89,14 @@ fn of_stock(sku: Sku, event: StockEvent) -> Option<Message> {
     })
 }
 
-fn envelope(recorded: &Recorded, index: usize, message: Message) -> Envelope {
+fn envelope(recorded: &Recorded, index: usize, seq: Option<u64>, message: Message) -> Envelope {
     let time = Timestamp::from_millis(recorded.at_ms);
     Envelope {
         id: event_id(Service::Product, &recorded.stream, recorded.version, index, time),
         source: Service::Product,
         subject: message.subject().to_owned(),
         time,
-        seq: recorded.version,
+        seq,
         schema: MESSAGE_SCHEMA,
         correlation_id: recorded.correlation_id.clone(),
         causation_id: recorded.causation_id.clone(),
@@ -119,6 +126,7 @@ mod tests {
             causation_id: Some("evt_1".into()),
             actor: Some("usr_1".into()),
             traceparent: Some("00-aa-bb-00".into()),
+            published_before: Some(2),
         }
     }
 
@@ -130,10 +138,10 @@ mod tests {
             requested: Quantity::ONE,
             available: 0,
         };
-        let told = messages_of(&recorded(&event));
-        assert_eq!(told, messages_of(&recorded(&event)));
+        let told = messages_of(&recorded(&event)).unwrap();
+        assert_eq!(told, messages_of(&recorded(&event)).unwrap());
         assert_eq!(told.len(), 1);
-        assert_eq!((told[0].subject.as_str(), told[0].seq, told[0].time.as_millis()), ("sku_1", 4, 1_000));
+        assert_eq!((told[0].subject.as_str(), told[0].seq, told[0].time.as_millis()), ("sku_1", Some(3), 1_000));
         assert!(matches!(told[0].message, Message::StockRejected { available: 0, .. }));
         assert_eq!(told[0].correlation_id.as_deref(), Some("req_1"));
         assert_eq!(told[0].causation_id.as_deref(), Some("evt_1"));
@@ -141,10 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_a_foreign_stream_and_a_damaged_payload_are_told_to_nobody() {
+    fn a_claim_and_a_foreign_stream_are_told_to_nobody_and_what_cannot_be_read_is_an_error() {
         let claimed = recorded(&StockEvent::Claimed { product_id: ProductId::parse("prod_1").unwrap() });
-        assert_eq!(messages_of(&claimed), []);
-        assert_eq!(messages_of(&Recorded { stream: "operation/x".into(), ..claimed.clone() }), []);
-        assert_eq!(messages_of(&Recorded { payload: "{".into(), ..claimed }), []);
+        assert_eq!(messages_of(&claimed), Ok(vec![]));
+        assert_eq!(messages_of(&Recorded { stream: "operation/x".into(), ..claimed.clone() }), Ok(vec![]));
+        for damaged in [
+            Recorded { payload: "{".into(), ..claimed.clone() },
+            Recorded { stream: "stock/".into(), ..claimed.clone() },
+            Recorded { stream: "product/prod_1".into(), ..claimed },
+        ] {
+            assert!(matches!(messages_of(&damaged), Err(JournalError::Corrupt(_))), "{damaged:?}");
+        }
     }
 }

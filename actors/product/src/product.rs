@@ -55,6 +55,17 @@ impl EventPayload for ProductEvent {
     }
 }
 
+impl ProductEvent {
+    /// How many numbered messages it gives rise to. Never another number for an event of a journal: the numbers of the
+    /// messages after it stand on it. A test holds it against [`crate::outbox`].
+    pub const fn publishes(&self) -> u64 {
+        match self {
+            Self::Created { .. } => 1,
+            Self::Updated { .. } | Self::Archived { .. } => 0,
+        }
+    }
+}
+
 /// A product as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -71,6 +82,8 @@ pub struct ProductState {
     pub record: Option<Record>,
     /// The number of events so far: what editors quote.
     pub version: u64,
+    /// The numbered messages it has published.
+    pub published: u64,
 }
 
 /// Why not.
@@ -109,8 +122,13 @@ impl Entity for Product {
         }
     }
 
+    fn published(state: &ProductState) -> Option<u64> {
+        Some(state.published)
+    }
+
     fn evolve(state: &mut ProductState, event: &ProductEvent) {
         state.version += 1;
+        state.published += event.publishes();
         match (event, &mut state.record) {
             (ProductEvent::Created { content, sku, at, .. }, record) => {
                 *record = Some(Record {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use contracts::{Envelope, EventId, InboxError, Money, ProductId, Sku, Timestamp};
 use runtime::{
-    CommandId, Entities, EntitiesConfig, Gate, Journal, Recorded, RequestContext, Roster, supervision::ChildSpec,
+    CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, Recorded, RequestContext, Roster,
+    supervision::ChildSpec,
 };
 
 use crate::{
@@ -131,8 +132,10 @@ impl ProductService {
 
     /// The messages that an event of this service's journal gives rise to, in order. Pure: the same event always gives
     /// the same messages under the same ids.
-    #[must_use]
-    pub fn outbox(recorded: &Recorded) -> Vec<Envelope> {
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] when the event cannot be read.
+    pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
         outbox::messages_of(recorded)
     }
 

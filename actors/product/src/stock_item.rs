@@ -89,6 +89,24 @@ impl EventPayload for StockEvent {
     }
 }
 
+impl StockEvent {
+    /// How many numbered messages it gives rise to. Never another number for an event of a journal: the numbers of the
+    /// messages after it stand on it. A test holds it against [`crate::outbox`].
+    pub const fn publishes(&self) -> u64 {
+        match self {
+            Self::Claimed { .. } => 0,
+            Self::Received { .. }
+            | Self::Adjusted { .. }
+            | Self::Reserved { .. }
+            | Self::ReservationRejected { .. }
+            | Self::Committed { .. }
+            | Self::Reacquired { .. }
+            | Self::CommitRejected { .. }
+            | Self::Released { .. } => 1,
+        }
+    }
+}
+
 /// Where a reservation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReservationStatus {
@@ -132,6 +150,8 @@ pub struct Stock {
     closed: VecDeque<ReservationId>,
     /// How often the levels have changed.
     pub version: u64,
+    /// The numbered messages it has published.
+    pub published: u64,
 }
 
 impl Stock {
@@ -206,6 +226,10 @@ impl Entity for StockItem {
         }
     }
 
+    fn published(stock: &Stock) -> Option<u64> {
+        Some(stock.published)
+    }
+
     fn evolve(stock: &mut Stock, event: &StockEvent) {
         match event {
             StockEvent::Claimed { product_id } => stock.product_id = Some(product_id.clone()),
@@ -244,6 +268,7 @@ impl Entity for StockItem {
             }
         }
         stock.version += u64::from(changes_stock(event));
+        stock.published += event.publishes();
         debug_assert!(stock.levels.are_sound(), "{:?} after {event:?}", stock.levels);
     }
 

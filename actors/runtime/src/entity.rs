@@ -48,6 +48,16 @@ pub trait Entity: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How many numbered messages the entity has published so far, as its state counts them; `None` where its messages have
+    /// no numbers. The count from before an event is written beside it ([`Recorded::published_before`]), so that whoever makes
+    /// messages from the log alone can number them without the state.
+    ///
+    /// [`Recorded::published_before`]: crate::Recorded::published_before
+    fn published(state: &Self::State) -> Option<u64> {
+        let _ = state;
+        None
+    }
+
     /// Turns a payload written by schema version `from` into one of [`Entity::SCHEMA`].
     fn upcast(event_type: &str, from: u32, payload: serde_json::Value) -> serde_json::Value {
         let _ = (event_type, from);

@@ -309,8 +309,10 @@ impl<E: Entity> InstanceState<E> {
         let mut new_events = Vec::with_capacity(events.len());
         let mut views = Vec::new();
         for event in events {
+            let published_before = E::published(&self.state);
             E::evolve(&mut self.state, event);
-            new_events.push(NewEvent { event_type: event.event_type(), payload: serde_json::to_string(event)? });
+            let (event_type, payload) = (event.event_type(), serde_json::to_string(event)?);
+            new_events.push(NewEvent { event_type, payload, published_before });
             views.extend(E::views(&self.arguments.id, &self.state, event, at_ms));
         }
         self.version += events.len() as u64;

@@ -82,7 +82,10 @@ struct Write {
 fn write(stream: &str, first_version: u64, events: u64, command: u128) -> Write {
     let (done, settled) = oneshot::channel();
     let events = (0..events)
-        .map(|number| NewEvent { event_type: "counter.added", payload: format!("{{\"amount\":{number}}}") })
+        .map(|number| {
+            let payload = format!("{{\"amount\":{number}}}");
+            NewEvent { event_type: "counter.added", payload, published_before: Some(10 + number) }
+        })
         .collect();
     let append = Append {
         stream: stream.into(),

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use contracts::{Timestamp, UserId};
-use runtime::{event_samples, testkit::golden};
+use contracts::{SessionId, Timestamp, UserId};
+use runtime::{Recorded, event_samples, testkit::golden};
 
 use crate::{
     email::Email,
@@ -53,6 +53,27 @@ fn profile_changed(phone: Option<&str>, address: Option<Address>) -> UserEvent {
     }
 }
 
+/// Every event of `history` gives as many numbered messages as its entity counts for it, and all of them are numbered without a
+/// gap or a repetition; commands have no number.
+fn assert_numbered(history: &[Recorded], counts: impl Iterator<Item = u64>) {
+    let mut numbers = Vec::new();
+    for (recorded, count) in history.iter().zip(counts) {
+        let told = crate::outbox::outbox(recorded).unwrap();
+        assert!(
+            told.iter().all(|envelope| envelope.seq.is_some() == envelope.message.topic().is_numbered()),
+            "{told:?}"
+        );
+        assert_eq!(
+            told.iter().filter(|envelope| envelope.seq.is_some()).count() as u64,
+            count,
+            "{}",
+            recorded.event_type
+        );
+        numbers.extend(told.iter().filter_map(|envelope| envelope.seq));
+    }
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+}
+
 #[test]
 fn every_event_of_a_user_can_be_read() {
     let address = Address {
@@ -67,8 +88,10 @@ fn every_event_of_a_user_can_be_read() {
         UserEvent::ProfileChanged { .. } => profile_changed(Some("+1 555 0101"), Some(address)),
         UserEvent::RolesGranted { .. } => UserEvent::RolesGranted { roles: vec![Role::Support, Role::CatalogManager], at: at() },
         UserEvent::PasswordRehashed { .. } => UserEvent::PasswordRehashed { password_hash: hash() },
+        UserEvent::SignedIn { .. } => UserEvent::SignedIn { session_id: SessionId::parse("ses_1").unwrap(), at: at() },
     });
     samples.extend([registered(None, vec![Role::Customer, Role::Admin]), profile_changed(None, None)]);
+    assert_numbered(&golden::history::<User>("usr_1", &samples), samples.iter().map(UserEvent::publishes));
     golden::check::<User>(&corpus("user"), samples);
 }
 

@@ -2,10 +2,16 @@
 //!
 //! `user.registered` and `user.logged_in`, both keyed by the user. They say who and which session, and nothing else: no
 //! e-mail address, no hash. A registration starts a session, so `user.logged_in` follows it.
+//!
+//! Both come from the user's own stream, where they are numbered. In journals of older builds a session spoke of its own start;
+//! such a start has no number, since no stream knows its place among what others said.
 
 use std::fmt::Display;
 
-use contracts::{Envelope, Message, Service, SessionId, Timestamp, UserId, messages::event_id};
+use contracts::{
+    Envelope, Message, Service, SessionId, Timestamp, UserId,
+    messages::{event_id, numbers},
+};
 use runtime::{Entity, JournalError, Recorded, decode_event};
 
 use crate::{
@@ -19,12 +25,14 @@ use crate::{
 /// [`JournalError::Corrupt`] when the event cannot be read.
 pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
     let time = Timestamp::from_millis(recorded.at_ms);
-    let envelope = |(index, message): (usize, Message)| Envelope {
+    let messages = Vec::from_iter(message(recorded)?);
+    let numbers = numbers(&messages, recorded.published_before);
+    let envelope = |(index, (message, seq)): (usize, (Message, Option<u64>))| Envelope {
         id: event_id(Service::User, &recorded.stream, recorded.version, index, time),
         source: Service::User,
         subject: message.subject().to_owned(),
         time,
-        seq: recorded.version,
+        seq,
         schema: recorded.schema,
         correlation_id: recorded.correlation_id.clone(),
         causation_id: recorded.causation_id.clone(),
@@ -32,7 +40,7 @@ pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
         traceparent: recorded.traceparent.clone(),
         message,
     };
-    Ok(message(recorded)?.into_iter().enumerate().map(envelope).collect())
+    Ok(messages.into_iter().zip(numbers).enumerate().map(envelope).collect())
 }
 
 fn message(recorded: &Recorded) -> Result<Option<Message>, JournalError> {
@@ -44,10 +52,18 @@ fn message(recorded: &Recorded) -> Result<Option<Message>, JournalError> {
                 let user_id = UserId::parse(id).map_err(|error| corrupt(&error))?;
                 Ok(Some(Message::UserRegistered { user_id }))
             }
+            UserEvent::SignedIn { session_id, .. } => {
+                let user_id = UserId::parse(id).map_err(|error| corrupt(&error))?;
+                Ok(Some(Message::UserLoggedIn { user_id, session_id }))
+            }
             UserEvent::ProfileChanged { .. } | UserEvent::RolesGranted { .. } | UserEvent::PasswordRehashed { .. } => {
                 Ok(None)
             }
         },
+        Session::KIND if recorded.published_before.is_some() => {
+            decode_event::<Session>(recorded)?;
+            Ok(None)
+        }
         Session::KIND => match decode_event::<Session>(recorded)? {
             SessionEvent::Started { user_id, .. } => {
                 let session_id = SessionId::parse(id).map_err(|error| corrupt(&error))?;

@@ -429,6 +429,11 @@ impl UserService {
         let tokens = self.tokens(&profile, session_id.clone(), refresh_token, at)?;
         let refresh_hash: TokenHash = tokens.refresh_token.hash();
         let expires_at = Timestamp::from_millis(at.as_millis().saturating_add(SESSION_LIFETIME_MS));
+        // First the word, then the session: no session begins of which nobody is told.
+        let note = UserCommand::RecordSignIn { session_id: session_id.clone(), at };
+        let note_id = CommandId::of(&["signed_in", session_id.as_str()]);
+        let meta = context.command(note_id).on_behalf_of(profile.user_id.as_str());
+        self.users.ask(profile.user_id.as_str(), note, meta).await?;
         let start = SessionCommand::Start { user_id: profile.user_id.clone(), refresh_hash, expires_at, at };
         let meta = context.command(fresh_command_id("start")).on_behalf_of(profile.user_id.as_str());
         self.sessions.ask(session_id.as_str(), start, meta).await?;

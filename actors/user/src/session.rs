@@ -229,6 +229,12 @@ impl Entity for Session {
         }
     }
 
+    /// A session publishes nothing: its user does, who numbers what is said of them. Of a start without this count its
+    /// build's outbox spoke, and so does ours.
+    fn published(_: &SessionState) -> Option<u64> {
+        Some(0)
+    }
+
     fn evolve(state: &mut SessionState, event: &SessionEvent) {
         match (&mut state.family, event) {
             (family, SessionEvent::Started { user_id, refresh_hash, expires_at, .. }) => {

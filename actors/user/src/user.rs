@@ -3,7 +3,7 @@
 //! The entity's id is the user id. [`UserAccount::version`] counts the changes that the user can see, so a new hash of the
 //! same password leaves it as it is.
 
-use contracts::{Timestamp, UserId};
+use contracts::{SessionId, Timestamp, UserId};
 use runtime::{Entity, EntityId, ViewWrite, entity::EventPayload};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,13 @@ pub enum UserCommand {
     GrantRoles {
         /// Which.
         roles: Vec<Role>,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Note that they have signed in: a session is about to begin.
+    RecordSignIn {
+        /// Which.
+        session_id: SessionId,
         /// Now.
         at: Timestamp,
     },
@@ -111,6 +118,25 @@ pub enum UserEvent {
         /// The new hash.
         password_hash: String,
     },
+    /// They have signed in. It stands here, and not with the session, because what is said of a user is numbered in one place.
+    SignedIn {
+        /// The session that was about to begin.
+        session_id: SessionId,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl UserEvent {
+    /// How many numbered messages it gives rise to. Never another number for an event of a journal: the numbers of the
+    /// messages after it stand on it. A test holds it against [`mod@crate::outbox`].
+    #[must_use]
+    pub const fn publishes(&self) -> u64 {
+        match self {
+            Self::Registered { .. } | Self::SignedIn { .. } => 1,
+            Self::ProfileChanged { .. } | Self::RolesGranted { .. } | Self::PasswordRehashed { .. } => 0,
+        }
+    }
 }
 
 impl EventPayload for UserEvent {
@@ -120,6 +146,7 @@ impl EventPayload for UserEvent {
             Self::ProfileChanged { .. } => "user.profile_changed",
             Self::RolesGranted { .. } => "user.roles_granted",
             Self::PasswordRehashed { .. } => "user.password_rehashed",
+            Self::SignedIn { .. } => "user.signed_in",
         }
     }
 }
@@ -129,6 +156,8 @@ impl EventPayload for UserEvent {
 pub struct UserState {
     /// `None` before the registration.
     pub account: Option<UserAccount>,
+    /// The numbered messages that were published about them.
+    pub published: u64,
 }
 
 /// A registered user.
@@ -195,10 +224,16 @@ impl Entity for User {
                 let is_current = account.password_hash == replaces;
                 Ok(if is_current { vec![UserEvent::PasswordRehashed { password_hash }] } else { vec![] })
             }
+            (Some(_), UserCommand::RecordSignIn { session_id, at }) => Ok(vec![UserEvent::SignedIn { session_id, at }]),
         }
     }
 
+    fn published(state: &UserState) -> Option<u64> {
+        Some(state.published)
+    }
+
     fn evolve(state: &mut UserState, event: &UserEvent) {
+        state.published += event.publishes();
         if let UserEvent::Registered { email, password_hash, first_name, last_name, phone, roles, at } = event {
             state.account = Some(UserAccount {
                 email: email.clone(),
@@ -217,8 +252,11 @@ impl Entity for User {
         }
     }
 
-    fn views(id: &EntityId, state: &UserState, _: &UserEvent, _: i64) -> Vec<ViewWrite> {
+    fn views(id: &EntityId, state: &UserState, event: &UserEvent, _: i64) -> Vec<ViewWrite> {
         let Some(account) = &state.account else { return Vec::new() };
+        if matches!(event, UserEvent::SignedIn { .. }) {
+            return Vec::new();
+        }
         let user_id = UserId::parse(id).expect("a user's stream is named by a user id");
         let profile = account.profile(user_id);
         let doc = serde_json::to_string(&profile).expect("a profile is plain data");
@@ -294,6 +332,7 @@ impl UserAccount {
                 self.changed_at(*at);
             }
             UserEvent::PasswordRehashed { password_hash } => self.password_hash.clone_from(password_hash),
+            UserEvent::SignedIn { .. } => {}
         }
     }
 

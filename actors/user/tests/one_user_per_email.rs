@@ -6,7 +6,7 @@ mod support;
 use contracts::{Message, UserId};
 use futures::future::join_all;
 use runtime::Journal;
-use runtime::{CommandId, SqlValue};
+use runtime::{CommandId, Recorded, SqlValue};
 use support::{EMAIL, PASSWORD, System, ann, registration, request};
 use user_service::{
     Account, Change, Email, Password, ProfilePatch, Role, UserError, UserService, email_claim::EmailClaimCommand,
@@ -129,6 +129,7 @@ async fn what_is_told_of_a_user_is_the_same_each_time_and_holds_neither_address_
         Message::UserLoggedIn { user_id: user_id.clone(), session_id },
     ];
     assert_eq!(told.iter().map(|envelope| envelope.message.clone()).collect::<Vec<_>>(), expected);
+    assert_eq!(told.iter().map(|envelope| envelope.seq).collect::<Vec<_>>(), [Some(1), Some(2)]);
     for envelope in &told {
         assert_eq!((envelope.subject.as_str(), envelope.actor.as_deref()), (user_id.as_str(), Some(user_id.as_str())));
         assert_eq!(envelope.correlation_id.as_deref(), Some("req_test"));
@@ -139,5 +140,33 @@ async fn what_is_told_of_a_user_is_the_same_each_time_and_holds_neither_address_
     }
     let again: Vec<_> = recorded.iter().flat_map(|event| UserService::outbox(event).unwrap()).collect();
     assert_eq!(told, again);
+    system.stop().await;
+}
+
+/// The user's sessions are streams of their own; what is said of the user has one count all the same.
+#[tokio::test]
+async fn what_is_said_of_a_user_is_numbered_over_all_of_their_sessions() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(directory.path()).await;
+    let registered = system.users.register(ann(), None, &request()).await.unwrap();
+    for _ in 0..3 {
+        let signed_in = system.users.login(EMAIL, Password::new(PASSWORD), &request()).await.unwrap();
+        assert_eq!(signed_in.profile.user_id, registered.profile.user_id);
+    }
+    let recorded = system.recorded().await;
+    let told: Vec<_> = recorded.iter().flat_map(|event| UserService::outbox(event).unwrap()).collect();
+    assert_eq!(told.iter().map(|envelope| envelope.seq).collect::<Vec<_>>(), (1..=5).map(Some).collect::<Vec<_>>());
+    // Who is told of a session before there is one is told of each: none is without its word.
+    for session in recorded.iter().filter(|event| event.event_type == "session.started") {
+        let (_, session_id) = session.kind_and_id();
+        let word = told.iter().find(|envelope| matches!(&envelope.message, Message::UserLoggedIn { session_id: told, .. } if told.as_str() == session_id));
+        assert!(word.is_some(), "{session_id}");
+    }
+
+    // As an older build wrote it, a session speaks of its own start, and nobody knows under which number.
+    let start = recorded.iter().find(|event| event.event_type == "session.started").unwrap();
+    let of_older_build = Recorded { published_before: None, ..start.clone() };
+    let told = UserService::outbox(&of_older_build).unwrap();
+    assert!(matches!(told[0].message, Message::UserLoggedIn { .. }) && told[0].seq.is_none(), "{told:?}");
     system.stop().await;
 }

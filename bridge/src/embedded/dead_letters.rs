@@ -287,7 +287,7 @@ impl Writer {
         self.home.append(Append {
             stream: Arc::clone(stream),
             first_version: version,
-            events: vec![NewEvent { event_type, payload }],
+            events: vec![NewEvent { event_type, payload, published_before: None }],
             schema: SCHEMA,
             refusal: None,
             command_id: CommandId::of(&["dead-letter", stream, &version.to_string()]),

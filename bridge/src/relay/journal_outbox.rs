@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use runtime::{Journal, Recorded};
+use runtime::{Journal, JournalError, Recorded};
 use tokio::sync::watch;
 
 use crate::{
@@ -20,9 +20,13 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Which records an event gives rise to, those of no interest left out: the same ones each time, with the same ids.
 pub type ToRecords = Arc<dyn Fn(Recorded) -> Vec<OutgoingRecord> + Send + Sync>;
 
+/// Adds to events, before records are made of them, what those of older builds lack: the same each time.
+pub type Prepare = Arc<dyn Fn(Vec<Recorded>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> + Send + Sync>;
+
 /// See the module's text.
 pub struct JournalOutbox {
     journal: Arc<dyn Journal>,
+    prepare: Option<Prepare>,
     to_records: ToRecords,
 }
 
@@ -32,16 +36,28 @@ impl JournalOutbox {
         journal: Arc<dyn Journal>,
         to_records: impl Fn(Recorded) -> Vec<OutgoingRecord> + Send + Sync + 'static,
     ) -> Self {
-        Self { journal, to_records: Arc::new(to_records) }
+        Self { journal, prepare: None, to_records: Arc::new(to_records) }
+    }
+
+    /// The same, with every batch of events going through `prepare` first.
+    #[must_use]
+    pub fn prepared_by(mut self, prepare: Prepare) -> Self {
+        self.prepare = Some(prepare);
+        self
     }
 }
 
 impl Outbox for JournalOutbox {
     fn read_after(&self, position: u64, limit: usize) -> BoxFuture<'static, Result<Vec<OutboxEntry>, String>> {
         let (events, to_records) = (self.journal.read_after(position, limit), Arc::clone(&self.to_records));
+        let prepare = self.prepare.clone();
         Box::pin(async move {
             let entry = |event: Recorded| OutboxEntry { position: event.position, records: to_records(event) };
-            Ok(in_time(events).await?.into_iter().map(entry).collect())
+            let mut events = in_time(events).await?;
+            if let Some(prepare) = prepare {
+                events = in_time(prepare(events)).await?;
+            }
+            Ok(events.into_iter().map(entry).collect())
         })
     }
 
@@ -58,7 +74,7 @@ impl Outbox for JournalOutbox {
     }
 }
 
-async fn in_time<T>(answer: BoxFuture<'static, Result<T, runtime::JournalError>>) -> Result<T, String> {
+async fn in_time<T>(answer: BoxFuture<'static, Result<T, JournalError>>) -> Result<T, String> {
     match tokio::time::timeout(ANSWER_WAIT_MAX, answer).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err(format!("the journal did not answer within {} s", ANSWER_WAIT_MAX.as_secs())),

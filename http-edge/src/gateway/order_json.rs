@@ -117,6 +117,7 @@ mod tests {
             captured_minor: 0,
             owed: BTreeMap::new(),
             refunded_minor: 0,
+            published: 0,
         }
     }
 

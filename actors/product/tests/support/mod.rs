@@ -79,7 +79,7 @@ async fn carry(service: ProductService, journal: Arc<SqliteJournal>) {
         while position < newest {
             let Ok(recorded) = journal.read_after(position, 1_000).await else { return };
             for event in recorded {
-                for envelope in ProductService::outbox(&event) {
+                for envelope in ProductService::outbox(&event).unwrap() {
                     service.inbox(&envelope).await.unwrap();
                 }
                 position = event.position;
@@ -133,7 +133,7 @@ pub fn envelope(message: Message) -> Envelope {
         source: Service::Order,
         subject: message.subject().to_owned(),
         time: Timestamp::now(),
-        seq: 1,
+        seq: None,
         schema: 1,
         correlation_id: Some("req_order".into()),
         causation_id: None,

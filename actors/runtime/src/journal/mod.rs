@@ -176,6 +176,8 @@ pub struct NewEvent {
     pub event_type: &'static str,
     /// The payload as JSON.
     pub payload: String,
+    /// See [`crate::Entity::published`].
+    pub published_before: Option<u64>,
 }
 
 /// An event as it was committed.
@@ -203,6 +205,9 @@ pub struct Recorded {
     pub actor: Option<String>,
     /// The request's place in its trace, as W3C Trace Context writes it.
     pub traceparent: Option<String>,
+    /// How many numbered messages its entity had published before it; see [`crate::Entity::published`]. `None` where the
+    /// entity does not count, or an older build wrote the event.
+    pub published_before: Option<u64>,
 }
 
 impl Recorded {

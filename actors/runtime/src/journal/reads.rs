@@ -19,7 +19,7 @@ macro_rules! select_events {
     ($from:literal) => {
         concat!(
             "SELECT e.position, e.stream, e.version, event_type, schema, payload, at_ms, correlation_id, causation_id, actor, ",
-            "traceparent FROM ",
+            "traceparent, published_before FROM ",
             $from
         )
     };
@@ -293,6 +293,7 @@ fn recorded(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
         causation_id: row.get(8)?,
         actor: row.get(9)?,
         traceparent: row.get(10)?,
+        published_before: row.get::<_, Option<i64>>(11)?.map(i64::unsigned_abs),
     })
 }
 

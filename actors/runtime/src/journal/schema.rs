@@ -28,7 +28,9 @@ CREATE TABLE IF NOT EXISTS events (
     actor          TEXT,
     -- NULL where an older build wrote it: then it is beside the version, or in `commands`.
     command_id     BLOB,
-    traceparent    TEXT
+    traceparent    TEXT,
+    -- NULL where its entity does not count, or an older build wrote it.
+    published_before INTEGER
 ) STRICT;
 -- Where each version of a stream is, and which command made it: NULL where an older build wrote it.
 CREATE TABLE IF NOT EXISTS versions (
@@ -88,6 +90,7 @@ pub(super) fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<
         return Ok(Err(found));
     }
     if found == LAYOUT {
+        add_published_before(connection)?;
         return Ok(Ok(()));
     }
     let transaction = connection.transaction()?;
@@ -105,8 +108,18 @@ pub(super) fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<
     if is_layout_1 {
         transaction.execute_batch(TAKE_OVER_LAYOUT_1)?;
     }
+    add_published_before(&transaction)?;
     transaction.execute_batch(ALL_IS_INDEXED)?;
     transaction.pragma_update(None, "user_version", LAYOUT)?;
     transaction.commit()?;
     Ok(Ok(()))
+}
+
+/// A column that older builds of the same layout do not have, and do not mind: they name the columns that they write and read.
+fn add_published_before(connection: &Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT 1 FROM pragma_table_info('events') WHERE name = 'published_before'";
+    if !connection.prepare(sql)?.exists([])? {
+        connection.execute_batch("ALTER TABLE events ADD COLUMN published_before INTEGER;")?;
+    }
+    Ok(())
 }

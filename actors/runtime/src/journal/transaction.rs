@@ -220,8 +220,8 @@ enum Written {
 }
 
 const INSERT_EVENT: &str = "INSERT INTO events (stream, version, event_type, schema, payload, at_ms, correlation_id, \
-                            causation_id, actor, command_id, traceparent) \
-                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                            causation_id, actor, command_id, traceparent, published_before) \
+                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 const INSERT_COMMAND: &str =
     "INSERT INTO commands (stream, command_id, first_version, event_count, refusal) VALUES (?1, ?2, ?3, ?4, ?5)";
 /// From here on the commands of a stream are found by their ids, those before as well.
@@ -314,6 +314,7 @@ fn write_append(
             append.actor.as_deref(),
             append.command_id.as_bytes(),
             append.traceparent.as_deref(),
+            event.published_before.map(u64::cast_signed),
         ];
         let position = insert_event.insert(row)?.unsigned_abs();
         index.add(&append.stream, Version { number: version, position, command_id: append.command_id });

@@ -67,6 +67,34 @@ pub fn check<E: Entity>(directory: &Path, samples: Vec<E::Event>) {
     }
 }
 
+/// These events as one stream of a journal, written by this build, with what its entity counts beside each.
+///
+/// # Panics
+/// When an event has no JSON.
+#[must_use]
+pub fn history<E: Entity>(id: &str, events: &[E::Event]) -> Vec<Recorded> {
+    let mut state = E::State::default();
+    let mut record = |(version, event): (u64, &E::Event)| {
+        let published_before = E::published(&state);
+        E::evolve(&mut state, event);
+        Recorded {
+            position: version,
+            stream: format!("{}/{id}", E::KIND).into(),
+            version,
+            event_type: event.event_type().to_owned(),
+            schema: E::SCHEMA,
+            payload: serde_json::to_string(event).expect("events are written as JSON"),
+            at_ms: 1_000,
+            correlation_id: None,
+            causation_id: None,
+            traceparent: None,
+            actor: None,
+            published_before,
+        }
+    };
+    (1..).zip(events).map(&mut record).collect()
+}
+
 /// What is wrong; see [`check`]. With `is_writing` the missing files are written first.
 #[must_use]
 pub fn faults<E: Entity>(directory: &Path, samples: &[E::Event], is_writing: bool) -> Vec<String> {
@@ -117,6 +145,7 @@ fn means_what_it_meant<E: Entity>(directory: &Path, name: &Name, is_writing: boo
         causation_id: None,
         traceparent: None,
         actor: None,
+        published_before: None,
     };
     let event = decode_event::<E>(&recorded).map_err(|error| format!("{}: {error}", name.file("")))?;
     let now = serde_json::to_value(&event).expect("events are written as JSON");

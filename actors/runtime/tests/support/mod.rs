@@ -142,7 +142,9 @@ pub async fn append(
     journal.append(Append {
         stream: stream.into(),
         first_version,
-        events: (0..count).map(|_| NewEvent { event_type: "counter.added", payload: payload.clone() }).collect(),
+        events: (0..count)
+            .map(|_| NewEvent { event_type: "counter.added", payload: payload.clone(), published_before: None })
+            .collect(),
         schema: 1,
         refusal: None,
         command_id,
