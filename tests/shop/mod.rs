@@ -6,6 +6,7 @@
 //! - [`people`]: what an admin and a buyer do: register, sign in, create a product, order, pay.
 //! - [`catalogue`]: the 101 products, and money as text.
 //! - [`kafka`]: a real broker, and `kcat`.
+//! - [`ports`]: ports that no other suite has, and whose they are.
 //! - [`chance`]: seeded random numbers, so that a failing run can be run again.
 //!
 //! Nothing here sleeps to be in step with the shop: [`until`] asks again and again, up to a deadline.
@@ -17,6 +18,7 @@ mod chance;
 mod http;
 pub mod kafka;
 mod people;
+mod ports;
 mod process;
 
 pub use catalogue::{CatalogueItem, catalogue, minor_units, two_decimals};
@@ -26,7 +28,8 @@ pub use people::{
     ADMIN_EMAIL, ADMIN_PASSWORD, Buyer, CARD_DECLINED, CARD_GOOD, CARD_ORIGINAL, PASSWORD, Product, order_body,
     payment_body,
 };
-pub use process::{Ended, Form, Opening, Role, Shop, free_port, wait_for_end};
+pub use ports::free_port;
+pub use process::{Ended, Form, Opening, Role, Shop, wait_for_end};
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -17,6 +16,7 @@ use tempfile::TempDir;
 
 use super::http::Client;
 use super::people::{ADMIN_EMAIL, ADMIN_PASSWORD};
+use super::ports::{free_port, listens};
 use super::until;
 
 /// A shop that is not ready by then never will be; a cold disk and a busy machine are allowed for.
@@ -25,11 +25,6 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const ENDED_WITHIN: Duration = Duration::from_secs(30);
 /// What is shown of a shop's log when its test fails.
 const LOG_LINES_SHOWN: usize = 60;
-
-/// Ports below the range from which the kernel gives outgoing connections theirs, so that no client takes one first.
-const PORT_FIRST: u16 = 12_000;
-const PORT_LAST: u16 = 31_999;
-static PORTS_TRIED: AtomicU16 = AtomicU16::new(0);
 
 /// Settings that the tests' own environment may have and a shop must be given by name.
 const NOT_INHERITED: [&str; 9] = [
@@ -111,20 +106,6 @@ impl Role {
             Self::Order => "order-service",
         }
     }
-}
-
-/// A port that nobody listens on. Two processes of the suite start their search apart.
-pub fn free_port() -> u16 {
-    let ports = PORT_LAST - PORT_FIRST;
-    let offset = u16::try_from(std::process::id() % u32::from(ports)).unwrap();
-    for _ in 0..ports {
-        let tried = PORTS_TRIED.fetch_add(1, Ordering::Relaxed);
-        let port = PORT_FIRST + (offset.wrapping_mul(7) % ports + tried) % ports;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port between {PORT_FIRST} and {PORT_LAST}");
 }
 
 /// How a shop is to be opened: what its process is told.
@@ -353,6 +334,21 @@ impl Shop {
             client.get("/readyz").try_send().ok().filter(|answer| answer.status == 200)
         });
         self.ready_after = started.elapsed();
+        self.assert_ports_are_its_own();
+    }
+
+    /// What answers on the shop's ports is the shop, and nobody else's.
+    fn assert_ports_are_its_own(&self) {
+        for (role, process) in &self.processes {
+            let roles = role.map_or_else(|| Role::ALL.to_vec(), |role| vec![role]);
+            for port in roles.into_iter().map(|role| self.port(role)) {
+                assert_ne!(
+                    listens(process, port),
+                    Some(false),
+                    "somebody else listens on {port}, not process {role:?}"
+                );
+            }
+        }
     }
 
     /// `kill -9`: no word to the processes.

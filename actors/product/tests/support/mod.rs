@@ -60,7 +60,7 @@ impl System {
 
     /// Everything that the journal has told the world.
     pub async fn told(&self) -> Vec<Envelope> {
-        self.recorded().await.iter().flat_map(ProductService::outbox).collect()
+        self.recorded().await.iter().flat_map(|event| ProductService::outbox(event).unwrap()).collect()
     }
 
     pub async fn recorded(&self) -> Vec<Recorded> {

@@ -123,3 +123,23 @@ fn add_published_before(connection: &Connection) -> rusqlite::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_the_count_gets_it_once_and_keeps_its_events() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        bring_up_to_date(&mut connection).unwrap().unwrap();
+        let older = "ALTER TABLE events DROP COLUMN published_before; \
+                     INSERT INTO events (stream, version, event_type, schema, payload, at_ms) VALUES ('a/b', 1, 't', 1, '{}', 5);";
+        connection.execute_batch(older).unwrap();
+        for _ in 0..2 {
+            bring_up_to_date(&mut connection).unwrap().unwrap();
+            let sql = "SELECT count(*), count(published_before) FROM events WHERE stream = 'a/b'";
+            let counts = connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
+            assert_eq!(counts.unwrap(), (1, 0));
+        }
+    }
+}
