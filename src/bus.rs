@@ -206,3 +206,47 @@ fn read(value: Option<&Bytes>) -> Result<Option<Envelope>, CodecError> {
         if typed.is_ok_and(|typed| !Message::TYPES.contains(&typed.name.as_str())) { Ok(None) } else { Err(error) }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream of every kind that speaks, in the journal of its service.
+    pub const DAMAGED: [(Service, &str); 6] = [
+        (Service::Order, "order/ord_1"),
+        (Service::Payment, "payment/ord_1"),
+        (Service::Product, "product/prod_1"),
+        (Service::Product, "stock/sku_1"),
+        (Service::User, "user/usr_1"),
+        (Service::User, "session/ses_1"),
+    ];
+
+    /// An event whose payload is none.
+    pub fn damaged(stream: &str) -> Recorded {
+        Recorded {
+            position: 7,
+            stream: stream.into(),
+            version: 3,
+            event_type: "something.happened".to_owned(),
+            schema: 1,
+            payload: r#"{"Unheard":{"of":1}}"#.to_owned(),
+            at_ms: 1,
+            correlation_id: None,
+            causation_id: None,
+            actor: None,
+            traceparent: None,
+            published_before: Some(2),
+        }
+    }
+
+    #[test]
+    fn no_service_is_silent_about_an_event_that_it_cannot_read() {
+        for (service, stream) in DAMAGED {
+            let said = messages_of(service, &damaged(stream));
+            assert!(matches!(&said, Err(JournalError::Corrupt(reason)) if reason.contains(stream)), "{said:?}");
+            // Nobody's stream is nobody's business.
+            let foreign = messages_of(service, &damaged("operation/x"));
+            assert_eq!(foreign.unwrap(), []);
+        }
+    }
+}

@@ -292,9 +292,9 @@ async fn embedded(dlq: &Dlq, settings: &Settings) -> anyhow::Result<()> {
         Dlq::List { .. } => list(&letters)?,
         Dlq::Show { which, .. } => show(&chosen(which))?,
         Dlq::Replay { which, .. } => {
-            let wanted: Vec<DeadLetter> = chosen(which).into_iter().filter(|letter| !letter.is_replayed).collect();
+            let wanted = chosen(which);
             if wanted.is_empty() {
-                bail!("there is no such dead letter of {topic} that was not brought back");
+                bail!("there is no such dead letter of {topic}, or it was brought back");
             }
             for letter in &wanted {
                 house.replay(&topic, letter).await?;
@@ -361,12 +361,8 @@ impl Embedded<'_> {
 
 fn list(letters: &[DeadLetter]) -> anyhow::Result<()> {
     for letter in letters {
-        let state = if letter.is_replayed { "brought back" } else { "" };
         let key = letter.key.as_deref().unwrap_or("-");
-        print(format_args!(
-            "{}\tkey {key}\t{}\t{}: {}\t{state}",
-            letter.place, letter.service, letter.kind, letter.error
-        ))?;
+        print(format_args!("{}\tkey {key}\t{}\t{}: {}", letter.place, letter.service, letter.kind, letter.error))?;
     }
     print(format_args!("{} dead letters", letters.len()))
 }

@@ -5,7 +5,9 @@
 //! - what was acknowledged is there, with the same content, and the same key gives the same bytes again;
 //! - what was in doubt exists exactly once after the retry;
 //! - money taken = orders paid, at the shop, at the order service and at the provider;
-//! - per product: on hand as at the start, committed = paid, reserved = ordered and unpaid, and nothing is negative.
+//! - per product: on hand as at the start, committed = paid, reserved = ordered and unpaid, and nothing is negative;
+//! - the saga of each acknowledged order ends: who paid has a paid order of one charge, who did not pay has an order that stands,
+//!   and that can be called off, which gives its units back; no order waits for an answer.
 //!
 //! `SEED=…` repeats the moments of a run (not the threads' interleaving).
 
@@ -19,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shop::{Answer, Buyer, CARD_GOOD, Chance, Product, Shop, order_body, payment_body, until};
+use shop::{Answer, Buyer, CARD_GOOD, Chance, Product, Shop, order_body, payment_body, until, wait_until_books_agree};
 
 const ROUNDS: usize = 20;
 /// More than the cores, so that several requests are under way at any moment.
@@ -231,7 +233,35 @@ fn twenty_times_kill_9_under_load_loses_nothing_and_charges_nobody_twice() {
     let admin = shop.admin();
     assert_money_adds_up(&admin, &ledger);
     assert_stock_adds_up(&admin, &products, &ledger);
+    wait_until_books_agree(SETTLED_WITHIN, &admin, &products, &buyers);
+    for_each_buyer(&buyers, &mut ledger, |buyer, sent| {
+        sent.iter().for_each(|entry| assert_its_saga_ends(buyer, entry))
+    });
+    // The units of those that were called off are free again, and nothing else has moved.
+    wait_until_books_agree(SETTLED_WITHIN, &admin, &products, &buyers);
+    for product in &products {
+        assert_eq!(product.inventory(&admin)["reserved"], 0, "no order holds anything: {}", product.inventory(&admin));
+    }
     println!("{} orders, {} payments in {:?}", ledger.iter().flatten().count(), payments.len(), started.elapsed());
+}
+
+/// Every acknowledged order comes to an end by itself, or, unpaid, when its buyer calls it off.
+fn assert_its_saga_ends(buyer: &Buyer, entry: &Sent) {
+    let order_id = entry.order.as_ref().unwrap().string("order_id");
+    let see = || buyer.see_order(&order_id).expect(200).json();
+    if !entry.pays {
+        assert_eq!(see()["status"], "pending", "{order_id}");
+        let cancel = buyer.client.post(&format!("/api/v1/orders/{order_id}/cancel"), r#"{"reason":"customer"}"#);
+        let cancelled = cancel.key(&format!("cancel-{order_id}")).send_patiently().expect(200).json();
+        assert_eq!(cancelled["status"], "cancelled", "{cancelled}");
+        return;
+    }
+    let order = see();
+    assert_eq!((&order["status"], &order["payment_status"]), (&"paid".into(), &"paid".into()), "{order}");
+    let payments = buyer.client.get(&format!("/api/v1/payments?order_id={order_id}")).send().expect(200).json();
+    let taken =
+        payments["payments"].as_array().into_iter().flatten().filter(|payment| payment["status"] == "succeeded");
+    assert_eq!(taken.count(), 1, "one charge for {order_id}: {payments}");
 }
 
 fn assert_money_adds_up(admin: &shop::Client, ledger: &[Vec<Sent>]) {

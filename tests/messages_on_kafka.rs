@@ -1,4 +1,5 @@
-//! What others find on the topics: every event is numbered, in its source, topic and subject, without a gap or a repetition.
+//! What others find on the topics: every event is numbered, in its source, topic and subject, without a gap or a repetition. And
+//! what becomes of an order whose words were forgotten there before anybody read them.
 //!
 //! Needs `KAFKA_BROKER=host:port` and `kcat`; without the setting the tests say that they skip, and fail instead if
 //! `REQUIRE_KAFKA=1`, as in CI.
@@ -12,10 +13,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shop::kafka::{broker, read};
-use shop::{Buyer, CARD_DECLINED, CARD_GOOD, Form, Opening, Product, Shop, until};
+use shop::{Buyer, CARD_DECLINED, CARD_GOOD, Form, Opening, Product, Role, Shop, until, wait_until_books_agree};
 
 /// A message takes milliseconds; a machine that compiles beside it takes longer.
 const SOON: Duration = Duration::from_secs(30);
+/// What was not answered is asked for again after half a minute.
+const ASKED_AGAIN_WITHIN: Duration = Duration::from_secs(120);
 const EVENTS: [&str; 5] = ["order-events", "payment-events", "inventory-events", "product-events", "user-events"];
 const COMMANDS: [&str; 2] = ["inventory-commands", "payment-commands"];
 
@@ -44,7 +47,8 @@ fn assert_dense(shop: &Shop, broker: &str) -> BTreeSet<String> {
                 continue;
             }
             let of = |field: &str| event[field].as_str().unwrap().to_owned();
-            let (key, seq) = ((of("source"), of("subject")), event["seq"].as_u64().unwrap_or_else(|| panic!("{event}")));
+            let (key, seq) =
+                ((of("source"), of("subject")), event["seq"].as_u64().unwrap_or_else(|| panic!("{event}")));
             assert!(numbers.entry(key.clone()).or_default().insert(seq), "{topic}: {seq} twice: {event}");
             let before = last.insert(key, seq).unwrap_or(0);
             assert_eq!(seq, before + 1, "{topic}: {event}");
@@ -84,7 +88,8 @@ fn every_event_is_numbered_without_a_gap_or_a_repetition_and_commands_are_not() 
         wanted.iter().all(|wanted| told.iter().any(|event| event["type"] == *wanted)).then_some(())
     });
     let types = assert_dense(&shop, &broker);
-    for expected in ["order.created", "order.updated", "order.paid", "order.cancelled", "payment.failed", "user.registered"]
+    for expected in
+        ["order.created", "order.updated", "order.paid", "order.cancelled", "payment.failed", "user.registered"]
     {
         assert!(types.contains(expected), "{expected}: {types:?}");
     }
@@ -93,12 +98,59 @@ fn every_event_is_numbered_without_a_gap_or_a_repetition_and_commands_are_not() 
     shop.kill_9();
     shop.reopen();
     let buyer = shop.sign_in_again(&buyer);
-    let again = buyer.order(&product, 1, "after the crash").string("order_id");
+    let again = buyer.order(&product, 1, "after-the-crash").string("order_id");
     cancel(&buyer, &again);
     until(SOON, "that is told too", || {
         let told = on_topic(&shop, &broker, "order-events");
         told.iter().any(|event| event["type"] == "order.cancelled" && event["subject"] == again.as_str()).then_some(())
     });
     assert_dense(&shop, &broker);
+    shop.close();
+}
+
+/// Deletes what a topic holds, as retention does.
+fn forget(shop: &Shop, broker: &str, name: &str) {
+    let topic = format!("{}{name}", shop.setting("KAFKA_TOPIC_PREFIX").unwrap());
+    let settings = bridge::kafka::KafkaClientSettings::plain(broker, "test");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        bridge::kafka::KafkaTopics::new(settings).unwrap().delete_records(&topic).await.unwrap();
+    });
+}
+
+#[test]
+fn what_retention_took_from_the_stock_is_asked_for_again_until_the_books_agree() {
+    let Some(broker) = broker() else { return };
+    let mut shop = Opening::new().formed(Form::Roles).open();
+    let admin = shop.admin();
+    let product = Product::create(&admin, "Cable", "10.00", 100);
+    let buyer = shop.register("buyer@example.com");
+    let orders: Vec<_> = (0..4).map(|number| buyer.order(&product, 2, &format!("order-{number}"))).collect();
+    until(SOON, "all of it is held", || (product.inventory(&admin)["reserved"] == 8).then_some(()));
+
+    // Nobody is there to sell the units of three of them, and to set those of the fourth free.
+    shop.kill_9_role(Role::Product);
+    for order in &orders[..3] {
+        let paid = buyer.pay(order, CARD_GOOD);
+        assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.text);
+    }
+    cancel(&buyer, &orders[3].string("order_id"));
+    until(SOON, "the words are on the topic", || {
+        let commands = on_topic(&shop, &broker, "inventory-commands");
+        let told = |name: &str| commands.iter().filter(|command| command["type"] == name).count();
+        (told("inventory.commit") == 3 && told("inventory.release") == 1).then_some(())
+    });
+    forget(&shop, &broker, "inventory-commands");
+    assert!(on_topic(&shop, &broker, "inventory-commands").is_empty(), "they are forgotten");
+    shop.reopen_role(Role::Product);
+    until(SOON, "the stock can be asked", || {
+        let path = format!("/api/v1/inventory/{}", product.sku);
+        admin.get(&path).try_send().ok().filter(|answer| answer.status == 200)
+    });
+    wait_until_books_agree(ASKED_AGAIN_WITHIN, &admin, &[product.clone()], &[buyer]);
+    let inventory = product.inventory(&admin);
+    assert_eq!((&inventory["committed"], &inventory["reserved"]), (&6.into(), &0.into()), "{inventory}");
+    let asked = on_topic(&shop, &broker, "inventory-commands");
+    assert!(asked.iter().all(|command| command["type"] == "inventory.settle"), "{asked:?}");
     shop.close();
 }

@@ -168,8 +168,13 @@ async fn dead_letters_are_listed_shown_and_brought_back() {
     let stranger = Selection::Key("stranger".into());
     let error = letters.replay(&topic, &stranger, 10, Arc::new(sink.clone())).await.unwrap_err().to_string();
     assert!(error.contains("it is no dead letter"), "{error}");
-    let replayed = letters.replay(&topic, &Selection::Key("k2".into()), 100, Arc::new(sink)).await.unwrap();
+    let k2 = || Selection::Key("k2".into());
+    let replayed = letters.replay(&topic, &k2(), 100, Arc::new(sink.clone())).await.unwrap();
     assert_eq!(replayed, 10);
+    // What was brought back is not listed any more, and not brought back again; by its place it is found still.
+    assert_eq!(letters.list(&topic, &Selection::All, 100).await.unwrap().len(), 41);
+    assert_eq!(letters.replay(&topic, &k2(), 100, Arc::new(sink)).await.unwrap(), 0);
+    assert_eq!(&letters.list(&topic, &place, 1).await.unwrap()[..], std::slice::from_ref(chosen));
     let (mut source, mut notebook) = (source(&broker, &unique("group"), &topic), Notebook::default());
     poll_until("they are back", &mut source, &mut notebook, |notebook| notebook.records.len() == 10);
     let expected: Vec<String> = (0..50).filter(|number| number % 5 == 2).map(|number| number.to_string()).collect();

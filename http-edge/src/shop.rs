@@ -148,7 +148,7 @@ pub trait BusWatch: Send + Sync + 'static {
     /// The numbers of these services.
     fn samples(&self, services: &[Service]) -> Vec<Sample>;
 
-    /// What `service` has set aside of `topic` on the embedded bus.
+    /// What `service` has set aside of `topic` on the embedded bus and not taken in since.
     ///
     /// # Errors
     /// Why they cannot be read, in a sentence.
@@ -174,8 +174,6 @@ pub struct DeadLetter {
     pub kind: String,
     /// The failure in words.
     pub error: String,
-    /// True where it was taken in since.
-    pub is_replayed: bool,
     /// What it says, as text.
     pub value: Option<String>,
     /// Its headers, as text.

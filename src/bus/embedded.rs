@@ -64,3 +64,19 @@ fn outbox_of(source: Service, topics: &'static [Topic]) -> RecordOutbox {
         wanted.map(|envelope| record_of(&envelope, Arc::clone(&name))).collect()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{DAMAGED, damaged};
+    use super::*;
+
+    /// Whoever reads it gets the error, and the engine makes a dead letter of that: `bridge`'s `engine_embedded` has the test.
+    #[test]
+    fn an_event_that_cannot_be_read_is_an_error_to_every_reader() {
+        for (source, stream) in DAMAGED {
+            for topics in Service::ALL.map(|reader| heard_by(reader).1) {
+                assert!(outbox_of(source, topics)(&damaged(stream)).is_err(), "{source}");
+            }
+        }
+    }
+}

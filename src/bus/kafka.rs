@@ -7,7 +7,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bridge::{
-    engine::{Bridge, OpenSource, Subscription, Topics, dead_letter_topic},
+    engine::{
+        Bridge, OpenSource, Subscription, Topics,
+        dead_letter::{ERROR, ERROR_KIND, ErrorKind, GROUP},
+        dead_letter_topic,
+    },
     kafka::{KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSourceConfig, KafkaTopics, TopicSpec},
     ports::LogSource,
     record::{Headers, OutgoingRecord},
@@ -150,7 +154,7 @@ impl KafkaBus {
             };
             let to_records = {
                 let bus = Arc::clone(&bus);
-                move |recorded: Recorded| bus.records_of(service, &recorded)
+                move |recorded: Recorded| records_of(service, &recorded, |topic| bus.topic(topic))
             };
             let arguments = RelayArguments {
                 name: "relay<kafka".into(),
@@ -163,25 +167,6 @@ impl KafkaBus {
         })]
     }
 
-    /// An event that cannot be read is set aside as it is: the others go on.
-    fn records_of(&self, service: Service, recorded: &Recorded) -> Vec<OutgoingRecord> {
-        let messages = messages_of(service, recorded);
-        let records = messages.and_then(|messages| {
-            messages.iter().map(|message| cloud_event_of(message, self.topic(message.message.topic()))).collect()
-        });
-        records.unwrap_or_else(|error| {
-            tracing::error!(stream = %recorded.stream, version = recorded.version, %error, "an event cannot be read");
-            vec![OutgoingRecord {
-                topic: dead_letter_topic(&self.topic(topic_of(service))),
-                partition: None,
-                key: Some(recorded.stream.as_bytes().to_vec().into()),
-                value: Some(recorded.payload.clone().into()),
-                timestamp_ms: Some(recorded.at_ms),
-                headers: Headers::default().with(bridge::engine::dead_letter::ERROR, error.to_string()),
-            }]
-        })
-    }
-
     /// Who sees to the topics, as a child of the process's tree.
     pub fn topic_keeper(self: &Arc<Self>) -> ChildSpec {
         let bus = Arc::clone(self);
@@ -190,6 +175,29 @@ impl KafkaBus {
             async move { Ok(TopicKeeper::spawn_linked(None, TopicKeeper, bus, supervisor).await?.0.get_cell()) }
         })
     }
+}
+
+/// The records of an event. One that cannot be read is a dead letter as it is, among those of its service's own events; the others
+/// go on.
+fn records_of(service: Service, recorded: &Recorded, topic: impl Fn(Topic) -> Arc<str>) -> Vec<OutgoingRecord> {
+    let messages = messages_of(service, recorded);
+    let records = messages.and_then(|messages| {
+        messages.iter().map(|message| cloud_event_of(message, topic(message.message.topic()))).collect()
+    });
+    records.unwrap_or_else(|error| {
+        tracing::error!(stream = %recorded.stream, version = recorded.version, %error, "an event cannot be read");
+        vec![OutgoingRecord {
+            topic: dead_letter_topic(&topic(topic_of(service))),
+            partition: None,
+            key: Some(recorded.stream.as_bytes().to_vec().into()),
+            value: Some(recorded.payload.clone().into()),
+            timestamp_ms: Some(recorded.at_ms),
+            headers: Headers::default()
+                .with(GROUP, format!("relay.{service}"))
+                .with(ERROR_KIND, ErrorKind::Undecodable.as_str())
+                .with(ERROR, error.to_string()),
+        }]
+    })
 }
 
 /// The topic of a service's own events.
@@ -260,5 +268,27 @@ impl Actor for TopicKeeper {
     ) -> Result<(), ActorProcessingErr> {
         // It has no children.
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{DAMAGED, damaged};
+    use super::*;
+
+    /// The embedded bus has the same word for it: see [`super::super::embedded`].
+    #[test]
+    fn an_event_that_cannot_be_read_is_a_dead_letter_of_its_service() {
+        for (service, stream) in DAMAGED {
+            let event = damaged(stream);
+            let records = records_of(service, &event, |topic| topic.name().into());
+            let [letter] = &records[..] else { panic!("{service}: {records:?}") };
+            assert_eq!(letter.topic, dead_letter_topic(topic_of(service).name()), "{service}");
+            assert_eq!(letter.key.as_deref(), Some(stream.as_bytes()));
+            assert_eq!(letter.value.as_deref(), Some(event.payload.as_bytes()));
+            let text = |name| letter.headers.text(name).unwrap().unwrap().to_owned();
+            assert_eq!(text(ERROR_KIND), "undecodable");
+            assert!(text(ERROR).contains(stream) && text(GROUP).ends_with(service.name()), "{letter:?}");
+        }
     }
 }

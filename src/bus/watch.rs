@@ -18,6 +18,7 @@ use http_edge::{
     metrics::{Kind, Sample},
     shop::{BusWatch, DeadLetter},
 };
+use order_service::DebtTotals;
 use serde::{Deserialize, Serialize};
 
 use super::{embedded::SetAside, take_in_again};
@@ -33,7 +34,6 @@ pub fn shown(place: String, service: &str, letter: &Record) -> DeadLetter {
         key: letter.key.as_deref().map(text),
         kind: header(ERROR_KIND),
         error: header(ERROR),
-        is_replayed: false,
         value: letter.value.as_deref().map(text),
         headers: letter
             .headers
@@ -166,11 +166,10 @@ impl BusWatch for Watch {
         async move {
             let set_aside = self.0.set_aside(service).get().map_err(|down| down.to_string())?;
             let letters = set_aside.letters.list(topic).await.map_err(|error| error.to_string())?;
-            let shown = |letter: KeptDeadLetter| {
-                let place = letter.number.to_string();
-                DeadLetter { is_replayed: letter.is_replayed, ..shown(place, service.name(), &letter.record) }
-            };
-            Ok(letters.into_iter().map(shown).collect())
+            // What was brought back is nobody's work any more.
+            let open = letters.into_iter().filter(|letter| !letter.is_replayed);
+            let shown = |letter: KeptDeadLetter| shown(letter.number.to_string(), service.name(), &letter.record);
+            Ok(open.map(shown).collect())
         }
         .boxed()
     }
@@ -206,6 +205,11 @@ impl BusWatch for Watch {
                     samples.extend(samples_of(*service, partition));
                 }
             }
+            if *service == Service::Order
+                && let Ok(orders) = self.0.orders.get()
+            {
+                samples.extend(samples_of_debts(orders.debt_totals()));
+            }
             if let Some(relay) = self.relay(*service) {
                 let labels = vec![("service", service.name().to_owned())];
                 let mut sample = |name, kind, help, value| {
@@ -221,6 +225,16 @@ impl BusWatch for Watch {
         }
         samples
     }
+}
+
+fn samples_of_debts(debts: DebtTotals) -> Vec<Sample> {
+    let all = [
+        ("refunds_owed", "Refunds that orders have asked for and that are not back.", debts.refunds),
+        ("refunds_owed_minor", "Their sum, in minor units.", debts.owed_minor),
+        ("orders_unanswered", "Orders that asked stock or payments again and again in vain.", debts.in_vain),
+    ];
+    let labels = vec![("service", Service::Order.name().to_owned())];
+    all.map(|(name, help, value)| Sample { name, kind: Kind::Gauge, help, labels: labels.clone(), value }).into()
 }
 
 fn samples_of(service: Service, partition: &PartitionHealth) -> Vec<Sample> {

@@ -6,6 +6,7 @@
 //! - [`people`]: what an admin and a buyer do: register, sign in, create a product, order, pay.
 //! - [`catalogue`]: the 101 products, and money as text.
 //! - [`kafka`]: a real broker, and `kcat`.
+//! - [`books`]: the services' books, held against one another.
 //! - [`ports`]: ports that no other suite has, and whose they are.
 //! - [`chance`]: seeded random numbers, so that a failing run can be run again.
 //!
@@ -13,6 +14,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of the harness")]
 
+mod books;
 mod catalogue;
 mod chance;
 mod http;
@@ -21,6 +23,7 @@ mod people;
 mod ports;
 mod process;
 
+pub use books::wait_until_books_agree;
 pub use catalogue::{CatalogueItem, catalogue, minor_units, two_decimals};
 pub use chance::Chance;
 pub use http::{Answer, Client, raw_fields};

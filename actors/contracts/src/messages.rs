@@ -81,6 +81,43 @@ pub struct OrderedLine {
     pub line_total_minor: i64,
 }
 
+/// What is to become of units that are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settlement {
+    /// They are sold.
+    Committed,
+    /// They are free again.
+    Released,
+}
+
+/// Where a reservation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReservationStanding {
+    /// Its units are held.
+    Reserved,
+    /// They are sold.
+    Committed,
+    /// They were held, and are free again.
+    Released,
+    /// They were never held.
+    Rejected,
+    /// Nothing is known of it, so nothing is held for it.
+    Unknown,
+}
+
+impl ReservationStanding {
+    /// Whether this is what was wanted.
+    #[must_use]
+    pub const fn satisfies(self, wanted: Settlement) -> bool {
+        match wanted {
+            Settlement::Committed => matches!(self, Self::Committed),
+            Settlement::Released => matches!(self, Self::Released | Self::Rejected | Self::Unknown),
+        }
+    }
+}
+
 /// A message. The variant is its type; amounts are integers in minor units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
@@ -126,6 +163,9 @@ pub enum Message {
     /// What is held, or sold, is free again. Releasing what is not held does nothing.
     #[serde(rename = "inventory.release")]
     ReleaseStock { sku: Sku, reservation_id: ReservationId, order_id: OrderId, reason: String },
+    /// Asked again for want of an answer: see to it that what is held is sold, or free, and say in any case where it stands.
+    #[serde(rename = "inventory.settle")]
+    SettleStock { sku: Sku, reservation_id: ReservationId, order_id: OrderId, wanted: Settlement },
     /// The first units of a new product.
     #[serde(rename = "inventory.receive")]
     ReceiveStock { sku: Sku, product_id: ProductId, quantity: u32, reason: String },
@@ -147,6 +187,9 @@ pub enum Message {
     StockCommitted { reservation_id: ReservationId, order_id: OrderId, sku: Sku, quantity: Quantity },
     #[serde(rename = "inventory.released")]
     StockReleased { reservation_id: ReservationId, order_id: OrderId, sku: Sku, quantity: Quantity, reason: String },
+    /// Where a reservation stands: the answer where `inventory.settle` had nothing to do.
+    #[serde(rename = "inventory.settled")]
+    StockSettled { reservation_id: ReservationId, order_id: OrderId, sku: Sku, standing: ReservationStanding },
     #[serde(rename = "inventory.adjusted")]
     StockAdjusted { sku: Sku, delta: i64, on_hand_after: i64, reason: String, reference: Option<String> },
 
@@ -163,6 +206,9 @@ pub enum Message {
     /// Give this much back.
     #[serde(rename = "payment.refund")]
     RefundPayment { payment_id: PaymentId, order_id: OrderId, refund_id: RefundId, amount_minor: i64, reason: String },
+    /// Asked again for want of an answer: see to it that this much is back, and say in any case when it is.
+    #[serde(rename = "payment.settle_refund")]
+    SettleRefund { payment_id: PaymentId, order_id: OrderId, refund_id: RefundId, amount_minor: i64, reason: String },
     /// From the payment service to itself: ask the provider.
     #[serde(rename = "payment.execute_refund")]
     ExecuteRefund { payment_id: PaymentId, order_id: OrderId, refund_id: RefundId },
@@ -202,6 +248,10 @@ pub enum Message {
         reason: String,
     },
 
+    /// It was given back before: the answer where `payment.settle_refund` had nothing to do.
+    #[serde(rename = "payment.refund_settled")]
+    RefundSettled { payment_id: PaymentId, order_id: OrderId, refund_id: RefundId, amount_minor: i64 },
+
     // product-events
     #[serde(rename = "product.created")]
     ProductCreated { product_id: ProductId, version: u64, price_minor: i64, currency: Currency },
@@ -215,7 +265,7 @@ pub enum Message {
 
 impl Message {
     /// The names of all messages of this build. What has another name comes from a newer one, and is not ours to judge.
-    pub const TYPES: [&'static str; 26] = [
+    pub const TYPES: [&'static str; 30] = [
         "order.created",
         "order.updated",
         "order.paid",
@@ -223,22 +273,26 @@ impl Message {
         "inventory.reserve",
         "inventory.commit",
         "inventory.release",
+        "inventory.settle",
         "inventory.receive",
         "inventory.reserved",
         "inventory.reservation_rejected",
         "inventory.committed",
         "inventory.released",
+        "inventory.settled",
         "inventory.adjusted",
         "payment.approve",
         "payment.reject",
         "payment.execute_charge",
         "payment.refund",
+        "payment.settle_refund",
         "payment.execute_refund",
         "payment.requested",
         "payment.requires_action",
         "payment.succeeded",
         "payment.failed",
         "payment.refunded",
+        "payment.refund_settled",
         "product.created",
         "user.registered",
         "user.logged_in",
@@ -255,21 +309,25 @@ impl Message {
             Self::ReserveStock { .. }
             | Self::CommitStock { .. }
             | Self::ReleaseStock { .. }
+            | Self::SettleStock { .. }
             | Self::ReceiveStock { .. } => Topic::InventoryCommands,
             Self::StockReserved { .. }
             | Self::StockRejected { .. }
             | Self::StockCommitted { .. }
             | Self::StockReleased { .. }
+            | Self::StockSettled { .. }
             | Self::StockAdjusted { .. } => Topic::InventoryEvents,
             Self::ApprovePayment { .. }
             | Self::RejectPayment { .. }
             | Self::ExecuteCharge { .. }
             | Self::RefundPayment { .. }
+            | Self::SettleRefund { .. }
             | Self::ExecuteRefund { .. } => Topic::PaymentCommands,
             Self::PaymentRequested { .. }
             | Self::PaymentRequiresAction { .. }
             | Self::PaymentSucceeded { .. }
             | Self::PaymentFailed { .. }
+            | Self::RefundSettled { .. }
             | Self::PaymentRefunded { .. } => Topic::PaymentEvents,
             Self::ProductCreated { .. } => Topic::ProductEvents,
             Self::UserRegistered { .. } | Self::UserLoggedIn { .. } => Topic::UserEvents,
@@ -288,6 +346,8 @@ impl Message {
             | Self::RejectPayment { order_id, .. }
             | Self::ExecuteCharge { order_id, .. }
             | Self::RefundPayment { order_id, .. }
+            | Self::SettleRefund { order_id, .. }
+            | Self::RefundSettled { order_id, .. }
             | Self::ExecuteRefund { order_id, .. }
             | Self::PaymentRequested { order_id, .. }
             | Self::PaymentRequiresAction { order_id, .. }
@@ -297,6 +357,8 @@ impl Message {
             Self::ReserveStock { sku, .. }
             | Self::CommitStock { sku, .. }
             | Self::ReleaseStock { sku, .. }
+            | Self::SettleStock { sku, .. }
+            | Self::StockSettled { sku, .. }
             | Self::ReceiveStock { sku, .. }
             | Self::StockReserved { sku, .. }
             | Self::StockRejected { sku, .. }

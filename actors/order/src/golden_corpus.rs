@@ -4,9 +4,11 @@ use std::path::Path;
 
 use contracts::{
     OrderId, OrderedLine, PaymentId, ProductId, Quantity, RefundId, ReservationId, Sku, Timestamp, UserId,
+    messages::Settlement,
 };
 use runtime::{Recorded, event_samples, testkit::golden};
 
+use crate::debts::{AskedAgain, OwedRefund, OwedStock};
 use crate::order::{Address, Draft, Hold, OrderEntity, OrderEvent, OrderStatus, Shortfall};
 
 fn at(seconds: i64) -> Timestamp {
@@ -119,6 +121,18 @@ fn every_event_of_an_order_can_be_read() {
             reason: "late_payment".into(),
         },
         OrderEvent::Refunded { .. } => OrderEvent::Refunded { refund_id: refund_id(), amount_minor: 59_800 },
+        OrderEvent::StockSettled { .. } => OrderEvent::StockSettled { sku: sku() },
+        OrderEvent::DebtsAskedAgain(_) => OrderEvent::DebtsAskedAgain(Box::new(AskedAgain {
+            round: 2,
+            reservation_id: ReservationId::parse("res_1").unwrap(),
+            stock: vec![OwedStock { sku: sku(), wanted: Settlement::Committed }],
+            refunds: vec![OwedRefund {
+                refund_id: refund_id(),
+                payment_id: payment_id(),
+                amount_minor: 59_800,
+                reason: "customer".into(),
+            }],
+        })),
     });
     samples.extend([cancelled(OrderStatus::Paid, true), cancelled(OrderStatus::PaymentProcessing, true)]);
     assert_numbered(&golden::history::<OrderEntity>("ord_1", &samples), samples.iter().map(OrderEvent::publishes));

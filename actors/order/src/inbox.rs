@@ -1,9 +1,9 @@
 //! Which commands other services' messages give rise to: a pure policy.
 
-use contracts::{Envelope, Message, OrderId, RefundId, Timestamp};
+use contracts::{Envelope, InboxError, Message, OrderId, RefundId, Timestamp, messages::ReservationStanding};
 use runtime::CommandId;
 
-use crate::order::{OrderCommand, Shortfall};
+use crate::order::{OrderCommand, OrderRefusal, Shortfall};
 
 /// The command that a message asks of an order, or nothing where orders do not care. `now` is the time of taking it in.
 #[must_use]
@@ -15,6 +15,17 @@ pub fn policy(envelope: &Envelope, now: Timestamp) -> Option<(OrderId, OrderComm
         Message::StockRejected { order_id, sku, requested, available, .. } => {
             let shortfall = Shortfall { sku: sku.clone(), requested: *requested, available: *available };
             (order_id, OrderCommand::RecordRejected(shortfall))
+        }
+        Message::StockCommitted { order_id, sku, .. } => {
+            let standing = ReservationStanding::Committed;
+            (order_id, OrderCommand::RecordStockSettled { sku: sku.clone(), standing })
+        }
+        Message::StockReleased { order_id, sku, .. } => {
+            let standing = ReservationStanding::Released;
+            (order_id, OrderCommand::RecordStockSettled { sku: sku.clone(), standing })
+        }
+        Message::StockSettled { order_id, sku, standing, .. } => {
+            (order_id, OrderCommand::RecordStockSettled { sku: sku.clone(), standing: *standing })
         }
         Message::PaymentRequested { payment_id, order_id, amount_minor, currency } => {
             let (payment_id, amount_minor, currency) = (payment_id.clone(), *amount_minor, *currency);
@@ -29,7 +40,8 @@ pub fn policy(envelope: &Envelope, now: Timestamp) -> Option<(OrderId, OrderComm
             let (payment_id, decline_code) = (payment_id.clone(), decline_code.clone());
             (order_id, OrderCommand::RecordPaymentFailed { payment_id, decline_code })
         }
-        Message::PaymentRefunded { order_id, refund_id, amount_minor, .. } => {
+        Message::PaymentRefunded { order_id, refund_id, amount_minor, .. }
+        | Message::RefundSettled { order_id, refund_id, amount_minor, .. } => {
             (order_id, OrderCommand::RecordRefunded { refund_id: refund_id.clone(), amount_minor: *amount_minor })
         }
         _ => return None,
@@ -43,4 +55,35 @@ pub fn refund_of(payment_id: &str, time: Timestamp) -> RefundId {
     let digest = CommandId::of(&["refund", payment_id]);
     let low = u128::from_be_bytes(*digest.as_bytes()) & ((1 << 80) - 1);
     RefundId::from_ulid((u128::from(time.as_millis().unsigned_abs()) << 80) | low)
+}
+
+/// What becomes of a message that its order refused.
+///
+/// Of an order that never was others speak rightly: somebody else may use the stock, and a payment of an unknown order fails for
+/// that reason; nothing is to do. Everything else contradicts what we know, and somebody must look at it.
+///
+/// # Errors
+/// [`InboxError::Poison`]: it goes to the dead letters.
+pub fn refused(order_id: &OrderId, refusal: &OrderRefusal) -> Result<(), InboxError> {
+    match refusal {
+        OrderRefusal::Unknown => Ok(()),
+        OrderRefusal::Exists | OrderRefusal::DoesNotAddUp | OrderRefusal::InvalidTransition { .. } => {
+            Err(InboxError::Poison(format!("{order_id}: {refusal:?}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_of_other_peoples_orders_is_no_contradiction() {
+        let order_id = OrderId::parse("ord_1").unwrap();
+        assert_eq!(refused(&order_id, &OrderRefusal::Unknown), Ok(()));
+        let from = "paid".to_owned();
+        for refusal in [OrderRefusal::Exists, OrderRefusal::DoesNotAddUp, OrderRefusal::InvalidTransition { from }] {
+            assert!(matches!(refused(&order_id, &refusal), Err(InboxError::Poison(_))), "{refusal:?}");
+        }
+    }
 }

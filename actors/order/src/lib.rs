@@ -6,6 +6,7 @@
 //! - [`outbox`]: which messages an order's events give rise to
 //! - [`inbox`]: which commands other services' messages give rise to
 //! - [`expiry`]: the clock of unpaid orders
+//! - [`debts`]: what an order has asked for and was not answered; [`reconciler`]: who has it ask again
 //! - [`service`]: the use cases, and the tree
 //!
 //! # The saga
@@ -22,14 +23,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
+pub mod debts;
 pub mod expiry;
 #[cfg(test)]
 mod golden_corpus;
 pub mod inbox;
 pub mod order;
 pub mod outbox;
+pub mod reconciler;
 pub mod service;
 mod views;
 
 pub use order::{Address, Draft, Order, OrderEntity, OrderStatus, Shortfall};
+pub use reconciler::{DebtTotals, OpenDebt};
 pub use service::{OrderError, OrderPage, OrderService, OrderTotals, VIEWS};

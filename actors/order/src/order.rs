@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use contracts::{Currency, OrderId, OrderedLine, PaymentId, Quantity, RefundId, ReservationId, Sku, Timestamp, UserId};
+use contracts::{
+    Currency, OrderId, OrderedLine, PaymentId, Quantity, RefundId, ReservationId, Sku, Timestamp, UserId,
+    messages::ReservationStanding,
+};
 use runtime::{Entity, EntityId, ViewWrite, entity::EventPayload};
 use serde::{Deserialize, Serialize};
 
-use crate::views;
+use crate::{
+    debts::{AskedAgain, Debts},
+    views,
+};
 
 /// How long an unpaid order holds its stock, in milliseconds: 15 minutes.
 pub const PAYABLE_FOR_MS: i64 = 15 * 60 * 1_000;
@@ -132,6 +138,18 @@ pub enum OrderCommand {
         /// How much, in minor units.
         amount_minor: i64,
     },
+    /// The stock says where the units of one line stand.
+    RecordStockSettled {
+        /// Which.
+        sku: Sku,
+        /// Where.
+        standing: ReservationStanding,
+    },
+    /// What it is owed an answer for has waited too long.
+    AskAgain {
+        /// From 1; each round is asked once.
+        round: u32,
+    },
     /// Somebody does not want it any more.
     Cancel {
         /// Who or why: `customer`, `admin`.
@@ -176,6 +194,10 @@ pub enum OrderEvent {
     RefundRequired { payment_id: PaymentId, refund_id: RefundId, amount_minor: i64, reason: String },
     /// Money has been given back.
     Refunded { refund_id: RefundId, amount_minor: i64 },
+    /// The units of one line are sold, or free, as was asked.
+    StockSettled { sku: Sku },
+    /// What has not been answered is asked for again.
+    DebtsAskedAgain(Box<AskedAgain>),
 }
 
 impl EventPayload for OrderEvent {
@@ -194,6 +216,8 @@ impl EventPayload for OrderEvent {
             Self::Cancelled { .. } => "order.cancelled",
             Self::RefundRequired { .. } => "order.refund_required",
             Self::Refunded { .. } => "order.refunded",
+            Self::StockSettled { .. } => "order.stock_settled",
+            Self::DebtsAskedAgain(_) => "order.debts_asked_again",
         }
     }
 }
@@ -213,7 +237,9 @@ impl OrderEvent {
             | Self::PaymentRefused { .. }
             | Self::CancelRequested { .. }
             | Self::RefundRequired { .. }
-            | Self::Refunded { .. } => 0,
+            | Self::Refunded { .. }
+            | Self::StockSettled { .. }
+            | Self::DebtsAskedAgain(_) => 0,
         }
     }
 }
@@ -287,6 +313,9 @@ pub struct Order {
     /// The numbered messages it has published.
     #[serde(default)]
     pub published: u64,
+    /// What it has asked for and was not answered.
+    #[serde(default)]
+    pub debts: Debts,
 }
 
 impl Order {
@@ -379,6 +408,18 @@ impl Entity for OrderEntity {
                 let is_owed = order.owed.contains_key(&refund_id);
                 Ok(is_owed.then_some(OrderEvent::Refunded { refund_id, amount_minor }).into_iter().collect())
             }
+            // Money of an order that never was is back: it was owed all the same, and is not any more.
+            (None, OrderCommand::RecordRefunded { refund_id, amount_minor }) => {
+                Ok(vec![OrderEvent::Refunded { refund_id, amount_minor }])
+            }
+            (Some(order), OrderCommand::RecordStockSettled { sku, standing }) => {
+                Ok(order.debts.record_stock(sku, standing))
+            }
+            // Others may use the stock for orders of their own.
+            (None, OrderCommand::RecordStockSettled { .. }) => Ok(vec![]),
+            (Some(order), OrderCommand::AskAgain { round }) => {
+                Ok(order.debts.ask_again(&order.draft.reservation_id, round))
+            }
             (Some(order), OrderCommand::Cancel { reason, refund_id }) => cancel(order, reason, refund_id),
             (Some(order), OrderCommand::Expire { now }) => {
                 // A payment holds the order for its window only: what is captured later is given back.
@@ -396,6 +437,7 @@ impl Entity for OrderEntity {
         } else if let Some(order) = state {
             evolve_order(order, event);
             order.published += event.publishes();
+            order.debts.note(event);
         }
     }
 
@@ -545,12 +587,16 @@ fn submitted(draft: &Draft, at: Timestamp, expires_at: Timestamp) -> Order {
         owed: BTreeMap::new(),
         refunded_minor: 0,
         published: 0,
+        debts: Debts::default(),
     }
 }
 
 fn evolve_order(order: &mut Order, event: &OrderEvent) {
     match event {
-        OrderEvent::Submitted { .. } | OrderEvent::PaymentRefused { .. } => return,
+        OrderEvent::Submitted { .. }
+        | OrderEvent::PaymentRefused { .. }
+        | OrderEvent::StockSettled { .. }
+        | OrderEvent::DebtsAskedAgain(_) => return,
         OrderEvent::LineReserved { sku } => {
             order.reserved.push(sku.clone());
             return;

@@ -6,7 +6,10 @@ use contracts::{
 };
 use runtime::{Entity, JournalError, Recorded, decode_event};
 
-use crate::order::{Draft, Hold, OrderEntity, OrderEvent, OrderStatus};
+use crate::{
+    debts::{AskedAgain, OwedRefund, OwedStock},
+    order::{Draft, Hold, OrderEntity, OrderEvent, OrderStatus},
+};
 
 /// The messages of one recorded event, in order.
 ///
@@ -84,7 +87,9 @@ fn messages(order_id: &OrderId, event: &OrderEvent, version: u64) -> Vec<Message
             amount_minor: *amount_minor,
             reason: reason.clone(),
         }],
+        OrderEvent::DebtsAskedAgain(again) => asked_again(&order_id, again),
         OrderEvent::LineReserved { .. }
+        | OrderEvent::StockSettled { .. }
         | OrderEvent::LineRejected { .. }
         | OrderEvent::CancelRequested { .. }
         | OrderEvent::Refunded { .. } => Vec::new(),
@@ -135,6 +140,23 @@ fn release(order_id: &OrderId, hold: &Hold, reason: &str) -> Vec<Message> {
         reason: reason.to_owned(),
     };
     hold.skus.iter().map(release_sku).collect()
+}
+
+fn asked_again(order_id: &OrderId, again: &AskedAgain) -> Vec<Message> {
+    let settle_sku = |owed: &OwedStock| Message::SettleStock {
+        sku: owed.sku.clone(),
+        reservation_id: again.reservation_id.clone(),
+        order_id: order_id.clone(),
+        wanted: owed.wanted,
+    };
+    let settle_refund = |owed: &OwedRefund| Message::SettleRefund {
+        payment_id: owed.payment_id.clone(),
+        order_id: order_id.clone(),
+        refund_id: owed.refund_id.clone(),
+        amount_minor: owed.amount_minor,
+        reason: owed.reason.clone(),
+    };
+    again.stock.iter().map(settle_sku).chain(again.refunds.iter().map(settle_refund)).collect()
 }
 
 fn updated(order_id: OrderId, from: OrderStatus, to: OrderStatus, reason: Option<String>, version: u64) -> Message {

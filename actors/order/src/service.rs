@@ -1,6 +1,9 @@
 //! The order service: its use cases, and the children of its tree.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use contracts::{Envelope, InboxError, OrderId, PaymentId, RefundId, Timestamp, UserId};
 use ractor::Actor;
@@ -16,6 +19,7 @@ use crate::{
     expiry::ExpiryClock,
     inbox,
     order::{Draft, Order, OrderCommand, OrderEntity, OrderRefusal, OrderStatus, Shortfall},
+    reconciler::{DebtBoard, DebtTotals, Reconciler},
 };
 
 pub use crate::views::VIEWS;
@@ -77,6 +81,7 @@ pub struct OrderService {
     orders: Entities<OrderEntity>,
     operations: Entities<Operation>,
     journal: Arc<dyn Journal>,
+    debts: DebtBoard,
 }
 
 impl OrderService {
@@ -93,6 +98,7 @@ impl OrderService {
             ),
             operations: Entities::new(Arc::clone(&journal), gate, operation::config(), roster.scoped("order-service")),
             journal,
+            debts: DebtBoard::default(),
         }
     }
 
@@ -107,7 +113,26 @@ impl OrderService {
         let mut children = self.orders.shards();
         children.extend(self.operations.shards());
         children.push(clock);
+        let service = self.clone();
+        children.push(ChildSpec::new("reconciler", Restart::Permanent, move |supervisor| {
+            let service = service.clone();
+            async move { Ok(Reconciler::spawn_linked(None, Reconciler, service, supervisor).await?.0.get_cell()) }
+        }));
         children
+    }
+
+    /// The open debts as the reconciler saw them last.
+    #[must_use]
+    pub fn debt_totals(&self) -> DebtTotals {
+        *self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn debt_board(&self) -> &DebtBoard {
+        &self.debts
+    }
+
+    pub(crate) fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
     }
 
     /// The orders by id.
@@ -265,8 +290,8 @@ impl OrderService {
         match self.orders.ask(order_id.as_str(), command, meta).await {
             Ok(_) => Ok(()),
             Err(AskError::Refused(refusal)) => {
-                tracing::warn!(%order_id, event_id = %envelope.id, ?refusal, "an order refused a message");
-                Ok(())
+                tracing::debug!(%order_id, event_id = %envelope.id, ?refusal, "an order refused a message");
+                inbox::refused(&order_id, &refusal)
             }
             Err(error) => Err(InboxError::NotNow(error.to_string())),
         }

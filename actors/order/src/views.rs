@@ -1,8 +1,11 @@
-//! The read model of orders: one row an order, from its creation on.
+//! The read model of orders: one row an order, from its creation on; and one for the open debts of an order that has any.
 
 use runtime::{EntityId, ViewWrite};
 
-use crate::order::{Order, OrderEvent, OrderStatus};
+use crate::{
+    debts,
+    order::{Order, OrderEvent, OrderStatus},
+};
 
 /// The tables.
 pub const VIEWS: &str = "
@@ -21,6 +24,18 @@ CREATE TABLE IF NOT EXISTS orders (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS orders_by_user ON orders (user_id, created_ms, order_id);
 CREATE INDEX IF NOT EXISTS orders_to_expire ON orders (expires_ms) WHERE status IN ('pending', 'payment_processing');
+CREATE TABLE IF NOT EXISTS open_debts (
+    order_id    TEXT    NOT NULL PRIMARY KEY,
+    since_ms    INTEGER NOT NULL,
+    due_ms      INTEGER NOT NULL,
+    asked_again INTEGER NOT NULL,
+    stock_lines INTEGER NOT NULL,
+    refunds     INTEGER NOT NULL,
+    owed_minor  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS open_debts_due ON open_debts (due_ms, order_id);
+CREATE INDEX IF NOT EXISTS open_debts_worth_a_look ON open_debts (since_ms, order_id)
+    WHERE refunds > 0 OR asked_again >= 3;
 ";
 
 const UPSERT: &str = "INSERT INTO orders (order_id, user_id, status, created_ms, updated_ms, expires_ms, total_minor, \
@@ -31,14 +46,26 @@ const UPSERT: &str = "INSERT INTO orders (order_id, user_id, status, created_ms,
 
 /// The row after an event. An order that nobody has been told of has none.
 pub fn of(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
-    let Some(order) = order else { return Vec::new() };
+    let mut writes = Vec::from_iter(debts::row(id, order, event, at_ms));
+    writes.extend(order.and_then(|order| row(id, order, event, at_ms)));
+    writes
+}
+
+fn row(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Option<ViewWrite> {
     let is_hidden = matches!(order.status, OrderStatus::Placing | OrderStatus::Rejected);
-    if is_hidden || matches!(event, OrderEvent::LineReserved { .. } | OrderEvent::PaymentRefused { .. }) {
-        return Vec::new();
+    let changes_nothing_shown = matches!(
+        event,
+        OrderEvent::LineReserved { .. }
+            | OrderEvent::PaymentRefused { .. }
+            | OrderEvent::StockSettled { .. }
+            | OrderEvent::DebtsAskedAgain(_)
+    );
+    if is_hidden || changes_nothing_shown {
+        return None;
     }
     // An order is plain data: its encoding cannot fail.
     let doc = serde_json::to_string(order).unwrap_or_default();
-    vec![ViewWrite::new(
+    Some(ViewWrite::new(
         UPSERT,
         vec![
             (&**id).into(),
@@ -53,5 +80,5 @@ pub fn of(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) 
             order.draft.currency.code().into(),
             doc.into(),
         ],
-    )]
+    ))
 }

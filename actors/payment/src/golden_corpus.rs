@@ -117,6 +117,15 @@ fn every_event_of_a_payment_can_be_read() {
             refunded_total_minor: 500,
             reason: "customer".into(),
         },
+        PaymentEvent::RefundAskedAgain { .. } => PaymentEvent::RefundAskedAgain {
+            payment_id: payment_id(),
+            refund_id: refund().refund_id,
+        },
+        PaymentEvent::RefundSettled { .. } => PaymentEvent::RefundSettled {
+            payment_id: payment_id(),
+            refund_id: refund().refund_id,
+            amount_minor: 500,
+        },
     });
     samples.extend([PaymentEvent::Requested { payment: Box::new(everything) }, failed(FailedBy::Order, true)]);
     assert_numbered(&golden::history::<PaymentEntity>("ord_1", &samples), samples.iter().map(PaymentEvent::publishes));

@@ -1,4 +1,6 @@
 //! What the payment service does about messages: decide, or ask the provider and record the answer.
+//!
+//! What was done before is done; what contradicts our books is a dead letter, where an operator sees it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,6 +34,9 @@ impl PaymentService {
             Message::RefundPayment { payment_id, order_id, refund_id, amount_minor, reason } => {
                 (order_id, Some(PaymentCommand::RequestRefund { payment_id, refund_id, amount_minor, reason }))
             }
+            Message::SettleRefund { payment_id, order_id, refund_id, amount_minor, reason } => {
+                (order_id, Some(PaymentCommand::SettleRefund { payment_id, refund_id, amount_minor, reason }))
+            }
             Message::ExecuteCharge { payment_id, order_id } => {
                 let command = self.charge(&order_id, payment_id).await?;
                 (order_id, command)
@@ -50,17 +55,16 @@ impl PaymentService {
         meta.actor = envelope.actor.as_deref().map(Arc::from);
         match self.entities().ask(order_id.as_str(), command, meta).await {
             Ok(_) => Ok(()),
-            Err(AskError::Refused(refusal)) => {
-                tracing::warn!(%order_id, event_id = %envelope.id, ?refusal, "a payment refused a message");
-                Ok(())
-            }
+            // Each of these speaks of a payment that we told of, and of money: a refusal is a contradiction between two sets of
+            // books, and somebody must look at it.
+            Err(AskError::Refused(refusal)) => Err(InboxError::Poison(format!("{order_id}: {refusal:?}"))),
             Err(error) => Err(InboxError::NotNow(error.to_string())),
         }
     }
 
     /// Asks the provider for a charge that the order has agreed to. Nothing where it has been answered already.
     async fn charge(&self, order_id: &OrderId, payment_id: PaymentId) -> Result<Option<PaymentCommand>, InboxError> {
-        let Some(payment) = self.payment_of(order_id, &payment_id).await? else { return Ok(None) };
+        let payment = self.payment_of(order_id, &payment_id).await?.ok_or_else(|| unknown(&payment_id))?;
         if payment.status != PaymentStatus::Processing {
             return Ok(None);
         }
@@ -81,9 +85,12 @@ impl PaymentService {
         payment_id: PaymentId,
         refund_id: RefundId,
     ) -> Result<Option<PaymentCommand>, InboxError> {
-        let Some(payment) = self.payment_of(order_id, &payment_id).await? else { return Ok(None) };
-        let is_owed = |refund: &&crate::payment::Refund| refund.refund_id == refund_id && !refund.is_done;
-        let Some(owed) = payment.refunds.iter().find(is_owed) else { return Ok(None) };
+        let payment = self.payment_of(order_id, &payment_id).await?.ok_or_else(|| unknown(&payment_id))?;
+        let owed = payment.refunds.iter().find(|refund| refund.refund_id == refund_id);
+        let owed = owed.ok_or_else(|| InboxError::Poison(format!("{payment_id} has no refund {refund_id}")))?;
+        if owed.is_done {
+            return Ok(None);
+        }
         let refund = Refunding {
             charge_key: payment_id.to_string(),
             idempotency_key: refund_id.to_string(),
@@ -107,4 +114,8 @@ impl PaymentService {
 
 fn not_now(error: crate::provider::ProviderDown) -> InboxError {
     InboxError::NotNow(error.to_string())
+}
+
+fn unknown(payment_id: &PaymentId) -> InboxError {
+    InboxError::Poison(format!("there is no payment {payment_id}"))
 }

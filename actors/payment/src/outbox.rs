@@ -69,6 +69,12 @@ fn message(order_id: OrderId, event: PaymentEvent) -> Message {
             retryable: failure.is_retryable,
             attempt,
         },
+        PaymentEvent::RefundAskedAgain { payment_id, refund_id } => {
+            Message::ExecuteRefund { payment_id, order_id, refund_id }
+        }
+        PaymentEvent::RefundSettled { payment_id, refund_id, amount_minor } => {
+            Message::RefundSettled { payment_id, order_id, refund_id, amount_minor }
+        }
         PaymentEvent::RefundRequested { payment_id, refund } => {
             Message::ExecuteRefund { payment_id, order_id, refund_id: refund.refund_id }
         }

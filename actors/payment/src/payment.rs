@@ -192,6 +192,18 @@ pub enum PaymentCommand {
         /// Why.
         reason: String,
     },
+    /// Asked again for want of an answer: the same as `RequestRefund`, but a refund that is known is gone on with, or said to
+    /// be done.
+    SettleRefund {
+        /// Of which payment.
+        payment_id: PaymentId,
+        /// Under which id.
+        refund_id: RefundId,
+        /// How much, in minor units.
+        amount_minor: i64,
+        /// Why.
+        reason: String,
+    },
     /// The provider has given it back.
     RecordRefund {
         /// Of which payment.
@@ -240,6 +252,10 @@ pub enum PaymentEvent {
         refunded_total_minor: i64,
         reason: String,
     },
+    /// Somebody asked again for money that is on its way back: the provider is to be asked once more.
+    RefundAskedAgain { payment_id: PaymentId, refund_id: RefundId },
+    /// Somebody asked again for money that is back.
+    RefundSettled { payment_id: PaymentId, refund_id: RefundId, amount_minor: i64 },
 }
 
 impl EventPayload for PaymentEvent {
@@ -253,6 +269,8 @@ impl EventPayload for PaymentEvent {
             Self::Failed { .. } => "payment.failed",
             Self::RefundRequested { .. } => "payment.refund_requested",
             Self::Refunded { .. } => "payment.refunded",
+            Self::RefundAskedAgain { .. } => "payment.refund_asked_again",
+            Self::RefundSettled { .. } => "payment.refund_settled",
         }
     }
 }
@@ -267,8 +285,12 @@ impl PaymentEvent {
             | Self::ActionRequired { .. }
             | Self::Succeeded { .. }
             | Self::Failed { .. }
+            | Self::RefundSettled { .. }
             | Self::Refunded { .. } => 1,
-            Self::Approved { .. } | Self::Confirmed { .. } | Self::RefundRequested { .. } => 0,
+            Self::Approved { .. }
+            | Self::Confirmed { .. }
+            | Self::RefundRequested { .. }
+            | Self::RefundAskedAgain { .. } => 0,
         }
     }
 }
@@ -353,6 +375,9 @@ impl Entity for PaymentEntity {
             PaymentCommand::RequestRefund { payment_id, refund_id, amount_minor, reason } => {
                 request_refund(find(&payment_id)?, refund_id, amount_minor, reason)
             }
+            PaymentCommand::SettleRefund { payment_id, refund_id, amount_minor, reason } => {
+                settle_refund(find(&payment_id)?, refund_id, amount_minor, reason)
+            }
             PaymentCommand::RecordRefund { payment_id, refund_id } => Ok(record_refund(find(&payment_id)?, &refund_id)),
         }
     }
@@ -387,6 +412,8 @@ pub fn payment_of(event: &PaymentEvent) -> &PaymentId {
         | PaymentEvent::Succeeded { payment_id, .. }
         | PaymentEvent::Failed { payment_id, .. }
         | PaymentEvent::RefundRequested { payment_id, .. }
+        | PaymentEvent::RefundAskedAgain { payment_id, .. }
+        | PaymentEvent::RefundSettled { payment_id, .. }
         | PaymentEvent::Refunded { payment_id, .. } => payment_id,
     }
 }
@@ -446,6 +473,22 @@ fn request_refund(
     Ok(vec![PaymentEvent::RefundRequested { payment_id: payment.payment_id.clone(), refund }])
 }
 
+fn settle_refund(
+    payment: &Payment,
+    refund_id: RefundId,
+    amount_minor: i64,
+    reason: String,
+) -> Result<Vec<PaymentEvent>, PaymentRefusal> {
+    let payment_id = payment.payment_id.clone();
+    match payment.refunds.iter().find(|refund| refund.refund_id == refund_id) {
+        None => request_refund(payment, refund_id, amount_minor, reason),
+        Some(refund) if refund.is_done => {
+            Ok(vec![PaymentEvent::RefundSettled { payment_id, refund_id, amount_minor: refund.amount_minor }])
+        }
+        Some(_) => Ok(vec![PaymentEvent::RefundAskedAgain { payment_id, refund_id }]),
+    }
+}
+
 fn record_refund(payment: &Payment, refund_id: &RefundId) -> Vec<PaymentEvent> {
     let owed = payment.refunds.iter().find(|refund| refund.refund_id == *refund_id && !refund.is_done);
     let refunded = |refund: &Refund| PaymentEvent::Refunded {
@@ -460,7 +503,8 @@ fn record_refund(payment: &Payment, refund_id: &RefundId) -> Vec<PaymentEvent> {
 
 fn evolve_payment(payment: &mut Payment, event: &PaymentEvent) {
     match event {
-        PaymentEvent::Requested { .. } => {}
+        PaymentEvent::Requested { .. } | PaymentEvent::RefundAskedAgain { .. } | PaymentEvent::RefundSettled { .. } => {
+        }
         PaymentEvent::Approved { .. } => payment.status = PaymentStatus::Processing,
         PaymentEvent::ActionRequired { redirect_url, .. } => {
             payment.status = PaymentStatus::RequiresAction;

@@ -145,3 +145,38 @@ fn refunds_never_exceed_what_was_captured() {
         Err(PaymentRefusal::Unknown)
     ));
 }
+
+#[test]
+fn a_refund_that_is_asked_for_again_is_gone_on_with_and_made_once() {
+    let settle = || C::SettleRefund {
+        payment_id: id("pay_1"),
+        refund_id: RefundId::parse("rfnd_1").unwrap(),
+        amount_minor: 9_999,
+        reason: "customer".into(),
+    };
+    let mut state = OrderPayments::default();
+    let mut ask = |command: C| -> Vec<&'static str> {
+        let events = PaymentEntity::decide(&state, command).unwrap();
+        events.iter().for_each(|event| PaymentEntity::evolve(&mut state, event));
+        events.iter().map(EventPayload::event_type).collect()
+    };
+    for command in [request("pay_1"), approve("pay_1"), captured("pay_1")] {
+        ask(command);
+    }
+    // The first word was lost; then the provider's answer; then ours.
+    assert_eq!(ask(settle()), ["payment.refund_requested"]);
+    assert_eq!(ask(settle()), ["payment.refund_asked_again"]);
+    let done = C::RecordRefund { payment_id: id("pay_1"), refund_id: RefundId::parse("rfnd_1").unwrap() };
+    assert_eq!(ask(done.clone()), ["payment.refunded"]);
+    assert_eq!(ask(done), [] as [&str; 0]);
+    assert_eq!(ask(settle()), ["payment.refund_settled"]);
+    assert_eq!(state.get(&id("pay_1")).unwrap().refunded_minor(), 9_999);
+    // What contradicts the books is refused, as ever.
+    let unknown = C::SettleRefund {
+        payment_id: id("pay_2"),
+        refund_id: RefundId::parse("rfnd_1").unwrap(),
+        amount_minor: 1,
+        reason: "customer".into(),
+    };
+    assert_eq!(PaymentEntity::decide(&state, unknown), Err(PaymentRefusal::Unknown));
+}

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use contracts::{Money, OrderId, ProductId, Quantity, ReservationId, Sku, Timestamp};
+use contracts::{Money, OrderId, ProductId, Quantity, ReservationId, Sku, Timestamp, messages::ReservationStanding};
 use runtime::{Recorded, event_samples, testkit::golden};
 
 use crate::{
@@ -122,6 +122,11 @@ fn every_event_of_a_stock_item_can_be_read() {
             order_id: order_id(),
             quantity,
             reason: "expired".into(),
+        },
+        StockEvent::Settled { .. } => StockEvent::Settled {
+            reservation_id: reservation_id(),
+            order_id: order_id(),
+            standing: ReservationStanding::Committed,
         },
     });
     samples.push(adjusted(None));

@@ -37,6 +37,9 @@ fn command_of(message: &Message) -> Option<(Sku, StockCommand)> {
         Message::ReleaseStock { sku, reservation_id, reason, .. } => {
             Some((sku, StockCommand::Release { reservation_id, reason }))
         }
+        Message::SettleStock { sku, reservation_id, order_id, wanted } => {
+            Some((sku, StockCommand::Settle { reservation_id, order_id, wanted }))
+        }
         Message::ReceiveStock { sku, product_id, quantity, reason } => {
             Some((sku, StockCommand::Receive { product_id, quantity, reason }))
         }

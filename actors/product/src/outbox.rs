@@ -83,6 +83,9 @@ fn of_stock(sku: Sku, event: StockEvent) -> Option<Message> {
         | StockEvent::Reacquired { reservation_id, order_id, quantity } => {
             Message::StockCommitted { reservation_id, order_id, sku, quantity }
         }
+        StockEvent::Settled { reservation_id, order_id, standing } => {
+            Message::StockSettled { reservation_id, order_id, sku, standing }
+        }
         StockEvent::Released { reservation_id, order_id, quantity, reason } => {
             Message::StockReleased { reservation_id, order_id, sku, quantity, reason }
         }

@@ -7,7 +7,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use contracts::{OrderId, ProductId, Quantity, ReservationId, Timestamp};
+use contracts::{
+    OrderId, ProductId, Quantity, ReservationId, Timestamp,
+    messages::{ReservationStanding, Settlement},
+};
 use runtime::{Entity, EntityId, ViewWrite, entity::EventPayload};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,8 @@ mod tests;
 /// repeat of a command is known by its id for ever; this is for a *new* command about an old reservation. Forgotten, it
 /// is decided like an unknown one.
 const CLOSED_REMEMBERED_MAX: usize = 16_384;
+/// Why units are set free that their order asked for again.
+const ASKED_AGAIN: &str = "asked_again";
 
 /// The entity; its id is the SKU.
 pub struct StockItem;
@@ -42,6 +47,8 @@ pub enum StockCommand {
     Commit { reservation_id: ReservationId, order_id: OrderId },
     /// What is held or sold is free again.
     Release { reservation_id: ReservationId, reason: String },
+    /// Asked again for want of an answer: the same as `Commit` or `Release`, but answered where there is nothing to do.
+    Settle { reservation_id: ReservationId, order_id: OrderId, wanted: Settlement },
 }
 
 /// What happened.
@@ -71,6 +78,8 @@ pub enum StockEvent {
     CommitRejected { reservation_id: ReservationId, order_id: OrderId, requested: Quantity, available: i64 },
     /// What was held or sold is free again.
     Released { reservation_id: ReservationId, order_id: OrderId, quantity: Quantity, reason: String },
+    /// Somebody asked again, and nothing was to do: this is where the reservation stands.
+    Settled { reservation_id: ReservationId, order_id: OrderId, standing: ReservationStanding },
 }
 
 impl EventPayload for StockEvent {
@@ -85,6 +94,7 @@ impl EventPayload for StockEvent {
             Self::Reacquired { .. } => "stock.reacquired",
             Self::CommitRejected { .. } => "stock.commit_rejected",
             Self::Released { .. } => "stock.released",
+            Self::Settled { .. } => "stock.settled",
         }
     }
 }
@@ -102,6 +112,7 @@ impl StockEvent {
             | Self::Committed { .. }
             | Self::Reacquired { .. }
             | Self::CommitRejected { .. }
+            | Self::Settled { .. }
             | Self::Released { .. } => 1,
         }
     }
@@ -223,6 +234,9 @@ impl Entity for StockItem {
             }
             StockCommand::Commit { reservation_id, order_id } => Ok(commit(stock, reservation_id, order_id)),
             StockCommand::Release { reservation_id, reason } => Ok(release(stock, reservation_id, reason)),
+            StockCommand::Settle { reservation_id, order_id, wanted } => {
+                Ok(settle(stock, reservation_id, order_id, wanted))
+            }
         }
     }
 
@@ -257,7 +271,7 @@ impl Entity for StockItem {
                 stock.levels.committed += units(*quantity);
                 stock.set_status(reservation_id, ReservationStatus::Committed);
             }
-            StockEvent::CommitRejected { .. } => {}
+            StockEvent::CommitRejected { .. } | StockEvent::Settled { .. } => {}
             StockEvent::Released { reservation_id, order_id, quantity, .. } => {
                 match stock.reservations.get(reservation_id).map(|reservation| reservation.status) {
                     Some(ReservationStatus::Reserved) => stock.levels.reserved -= units(*quantity),
@@ -378,12 +392,35 @@ fn release(stock: &Stock, reservation_id: ReservationId, reason: String) -> Vec<
     }
 }
 
+/// Whoever asks again gets an answer in any case: the event that did it, or where the reservation stands.
+fn settle(stock: &Stock, reservation_id: ReservationId, order_id: OrderId, wanted: Settlement) -> Vec<StockEvent> {
+    let events = match wanted {
+        Settlement::Committed => commit(stock, reservation_id.clone(), order_id.clone()),
+        Settlement::Released => release(stock, reservation_id.clone(), ASKED_AGAIN.to_owned()),
+    };
+    if !events.is_empty() {
+        return events;
+    }
+    let standing = stock.reservations.get(&reservation_id).map_or(ReservationStanding::Unknown, |reservation| {
+        match reservation.status {
+            ReservationStatus::Reserved => ReservationStanding::Reserved,
+            ReservationStatus::Committed => ReservationStanding::Committed,
+            ReservationStatus::Released => ReservationStanding::Released,
+            ReservationStatus::Rejected => ReservationStanding::Rejected,
+        }
+    });
+    vec![StockEvent::Settled { reservation_id, order_id, standing }]
+}
+
 fn units(quantity: Quantity) -> i64 {
     i64::from(quantity.get())
 }
 
 fn changes_stock(event: &StockEvent) -> bool {
-    !matches!(event, StockEvent::ReservationRejected { .. } | StockEvent::CommitRejected { .. })
+    !matches!(
+        event,
+        StockEvent::ReservationRejected { .. } | StockEvent::CommitRejected { .. } | StockEvent::Settled { .. }
+    )
 }
 
 fn stock_row(sku: &EntityId, stock: &Stock) -> ViewWrite {
@@ -420,7 +457,8 @@ fn reservation_row(sku: &EntityId, event: &StockEvent) -> Option<ViewWrite> {
         | StockEvent::Received { .. }
         | StockEvent::Adjusted { .. }
         | StockEvent::ReservationRejected { .. }
-        | StockEvent::CommitRejected { .. } => return None,
+        | StockEvent::CommitRejected { .. }
+        | StockEvent::Settled { .. } => return None,
     };
     let params = vec![
         reservation_id.as_str().into(),

@@ -22,6 +22,9 @@
 //! | `dlq-content` | that value and original headers were left out |
 //! | `dlq-value-bytes` | how large the value was; absent where there was none |
 //!
+//! On a log that removes nothing, a dead letter that was brought back is followed by a [mark](mark_of): a record of the same key
+//! without a value, whose header `dlq-replayed` says which one. What is marked is not listed any more.
+//!
 //! [`replay`] makes the original record from a dead letter. A dead letter of a dead letter keeps the headers of both; each
 //! replay takes one layer off.
 
@@ -60,6 +63,10 @@ pub const LAST_FAILURE: &str = "dlq-last-failure";
 pub const CONTENT: &str = "dlq-content";
 /// How many bytes the value had that was left out.
 pub const VALUE_BYTES: &str = "dlq-value-bytes";
+
+/// Says of a record that it is no dead letter but a mark: the one at this place of the same topic, `partition/offset`, was brought
+/// back.
+pub const REPLAYED: &str = "dlq-replayed";
 
 /// A replayed record's own timestamp, in milliseconds since the Unix epoch: the record itself has the time of its replay.
 pub const REPLAYED_TIMESTAMP: &str = "replayed-timestamp";
@@ -209,6 +216,26 @@ pub fn replay(dead_letter: &Record) -> Result<OutgoingRecord, NoOriginal> {
     })
 }
 
+/// The mark of a dead letter that was brought back.
+#[must_use]
+pub fn mark_of(dead_letter: &Record) -> OutgoingRecord {
+    OutgoingRecord {
+        topic: Arc::clone(&dead_letter.topic),
+        partition: None,
+        key: dead_letter.key.clone(),
+        value: None,
+        timestamp_ms: None,
+        headers: Headers::default().with(REPLAYED, format!("{}/{}", dead_letter.partition, dead_letter.offset)),
+    }
+}
+
+/// Which dead letter a record marks as brought back: its partition and offset; nothing where it is no mark.
+#[must_use]
+pub fn marked_by(record: &Record) -> Option<(i32, i64)> {
+    let (partition, offset) = record.headers.text(REPLAYED).ok().flatten()?.split_once('/')?;
+    Some((partition.parse().ok()?, offset.parse().ok()?))
+}
+
 /// At most [`REASON_BYTES_MAX`] bytes of `text`, cut between letters.
 pub(crate) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(REASON_BYTES_MAX)]
@@ -272,6 +299,17 @@ mod tests {
         assert_eq!(replay(&stub), Err(NoOriginal::WithoutContent));
         let tombstone = read_back(without_content(dead_letter(&record(), "billing", &failure("no".into()))));
         assert!(tombstone.headers.get(VALUE_BYTES).is_none() && tombstone.headers.get(CONTENT).is_some());
+    }
+
+    #[test]
+    fn a_mark_says_which_dead_letter_was_brought_back_and_is_none_itself() {
+        let letter = read_back(dead_letter(&record(), "a", &failure("x".into())));
+        let letter = Record { partition: 2, offset: 41, ..letter };
+        let mark = mark_of(&letter);
+        assert_eq!((&*mark.topic, &mark.key, &mark.value), ("orders.dlq", &letter.key, &None));
+        let mark = read_back(mark);
+        assert_eq!((marked_by(&mark), marked_by(&letter)), (Some((2, 41)), None));
+        assert_eq!(replay(&mark), Err(NoOriginal::NoDeadLetter));
     }
 
     #[test]

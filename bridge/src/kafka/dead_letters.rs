@@ -1,10 +1,11 @@
 //! Dead letters on Kafka, for operators: what lies in `<topic>.dlq`, and bringing it back to where it came from.
 //!
 //! Each call reads with a consumer of its own that is in no group and commits nothing; nothing is removed, retention does
-//! that. What a replay has brought back is not marked: choose what to replay.
+//! that. What a replay has brought back is marked by another record of the same topic, and is not listed any more; asked for by its
+//! place it is found still.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -24,9 +25,9 @@ use super::{
     topics::{KafkaTopics, TopicError},
 };
 use crate::{
-    engine::dead_letter::{ERROR, ERROR_KIND, ORIGIN_TOPIC, dead_letter_topic, replay},
+    engine::dead_letter::{ERROR, ERROR_KIND, ORIGIN_TOPIC, dead_letter_topic, mark_of, marked_by, replay},
     ports::{LogSink, NotTaken, SinkError},
-    record::Record,
+    record::{OutgoingRecord, Record},
 };
 
 /// The longest silence of the broker in the middle of reading.
@@ -76,6 +77,14 @@ pub enum DeadLetterError {
         /// Why.
         reason: String,
     },
+    /// They were brought back, but that could not be written down.
+    #[error("{replayed} were brought back, and are listed still: {reason}")]
+    Mark {
+        /// How many.
+        replayed: usize,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The dead letters of a cluster.
@@ -91,7 +100,7 @@ impl DeadLetters {
         Self { settings }
     }
 
-    /// The dead letters of `topic` (its name without `.dlq`), partition by partition, each in order, at most `limit`. Their
+    /// The dead letters of `topic` (its name without `.dlq`) that were not brought back, partition by partition, each in order, at most `limit`. Their
     /// headers say what happened: see [`crate::engine::dead_letter`].
     ///
     /// # Errors
@@ -130,41 +139,78 @@ impl DeadLetters {
         sink: Arc<dyn LogSink>,
     ) -> Result<usize, DeadLetterError> {
         let letters = self.list(topic, selection, limit).await?;
-        let (told, tells) = mpsc::channel();
+        let mut records = Vec::with_capacity(letters.len());
+        let mut fault = None;
         for (index, letter) in letters.iter().enumerate() {
-            let failed = |reason: String| failure(letter, index, reason);
-            let record = replay(letter).map_err(|error| failed(error.to_string()))?;
-            let told = told.clone();
-            // Who waits may have given up.
-            let mut acknowledge: crate::ports::Acknowledge = Box::new(move |result| drop(told.send((index, result))));
-            loop {
-                let Err(NotTaken { acknowledge: uncalled, error }) = sink.send(&record, acknowledge) else { break };
-                if error != SinkError::Full {
-                    return Err(failed(error.to_string()));
+            match replay(letter) {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    fault = Some(failure(letter, index, error.to_string()));
+                    break;
                 }
-                acknowledge = uncalled;
-                sink.room().await;
             }
         }
-        drop(told);
-        let settled = tokio::task::spawn_blocking(move || {
-            let deadline = Instant::now() + ACKNOWLEDGE_WAIT_MAX;
-            let mut settled = BTreeMap::new();
-            while let Ok((index, result)) = tells.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                settled.insert(index, result);
-            }
-            settled
-        });
-        let mut settled = settled.await.map_err(|error| DeadLetterError::Read(error.to_string()))?;
-        for (index, letter) in letters.iter().enumerate() {
-            match settled.remove(&index) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(failure(letter, index, error.to_string())),
-                None => return Err(failure(letter, index, "no acknowledgement in time".to_owned())),
-            }
+        let written = write(&sink, records).await?;
+        let failed = written.iter().position(Result::is_err);
+        let back = letters.iter().zip(&written).filter(|(_, written)| written.is_ok()).map(|(letter, _)| letter);
+        let marks: Vec<OutgoingRecord> = back.map(mark_of).collect();
+        let replayed = marks.len();
+        for marked in write(&sink, marks).await? {
+            marked.map_err(|reason| DeadLetterError::Mark { replayed, reason })?;
         }
-        Ok(letters.len())
+        match (failed.and_then(|index| Some((index, letters.get(index)?))), fault) {
+            (Some((index, letter)), _) => {
+                let reason = written.into_iter().nth(index).and_then(Result::err).unwrap_or_default();
+                Err(failure(letter, index, reason))
+            }
+            (None, Some(fault)) => Err(fault),
+            (None, None) => Ok(replayed),
+        }
     }
+}
+
+/// Writes records in order and waits for their acknowledgements: for each, whether it was written, or why not. Behind the first that
+/// was not even sent there are none.
+async fn write(
+    sink: &Arc<dyn LogSink>,
+    records: Vec<OutgoingRecord>,
+) -> Result<Vec<Result<(), String>>, DeadLetterError> {
+    let (told, tells) = mpsc::channel();
+    let mut not_sent = None;
+    let count = records.len();
+    'records: for (index, record) in records.into_iter().enumerate() {
+        let told = told.clone();
+        // Who waits may have given up.
+        let mut acknowledge: crate::ports::Acknowledge = Box::new(move |result| drop(told.send((index, result))));
+        loop {
+            let Err(NotTaken { acknowledge: uncalled, error }) = sink.send(&record, acknowledge) else { break };
+            if error != SinkError::Full {
+                not_sent = Some((index, error.to_string()));
+                break 'records;
+            }
+            acknowledge = uncalled;
+            sink.room().await;
+        }
+    }
+    drop(told);
+    let settled = tokio::task::spawn_blocking(move || {
+        let deadline = Instant::now() + ACKNOWLEDGE_WAIT_MAX;
+        let mut settled = BTreeMap::new();
+        while let Ok((index, result)) = tells.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            settled.insert(index, result);
+        }
+        settled
+    });
+    let mut settled = settled.await.map_err(|error| DeadLetterError::Read(error.to_string()))?;
+    let sent = not_sent.as_ref().map_or(count, |(index, _)| *index);
+    let outcome = |index: usize| match settled.remove(&index) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("no acknowledgement in time".to_owned()),
+    };
+    let mut written: Vec<Result<(), String>> = (0..sent).map(outcome).collect();
+    written.extend(not_sent.map(|(_, reason)| Err(reason)));
+    Ok(written)
 }
 
 fn failure(letter: &Record, replayed: usize, reason: String) -> DeadLetterError {
@@ -174,10 +220,44 @@ fn failure(letter: &Record, replayed: usize, reason: String) -> DeadLetterError 
 fn read(
     settings: &KafkaClientSettings,
     topic: &str,
-    mut ranges: BTreeMap<i32, (i64, i64)>,
+    ranges: BTreeMap<i32, (i64, i64)>,
     selection: &Selection,
     limit: usize,
 ) -> Result<Vec<Record>, DeadLetterError> {
+    let mut marked = BTreeSet::new();
+    // One that is asked for by its place is wanted whatever became of it.
+    if !matches!(selection, Selection::One { .. }) {
+        each(settings, topic, ranges.clone(), |record| {
+            marked.extend(marked_by(&record));
+            true
+        })?;
+    }
+    let mut found: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
+    each(settings, topic, ranges, |record| {
+        let is_chosen = match selection {
+            Selection::Key(key) => record.key.as_ref() == Some(key),
+            Selection::All | Selection::One { .. } => true,
+        };
+        let is_open = !marked.contains(&(record.partition, record.offset)) && marked_by(&record).is_none();
+        let so_far = found.entry(record.partition).or_default();
+        if is_chosen && is_open && so_far.len() < limit {
+            so_far.push(record);
+        }
+        so_far.len() < limit
+    })?;
+    Ok(found.into_values().flatten().take(limit).collect())
+}
+
+/// Gives every record of these ranges to `take`, each partition's in order, for as long as it wants more of the partition.
+fn each(
+    settings: &KafkaClientSettings,
+    topic: &str,
+    mut ranges: BTreeMap<i32, (i64, i64)>,
+    mut take: impl FnMut(Record) -> bool,
+) -> Result<(), DeadLetterError> {
+    if ranges.is_empty() {
+        return Ok(());
+    }
     let failed = |error: KafkaError| DeadLetterError::Read(error.to_string());
     let mut config = settings.client_config()?;
     // The client wants a group's name even from a consumer that joins none. The end of a partition is told: its last offsets
@@ -192,7 +272,6 @@ fn read(
         list.add_partition_offset(topic, *partition, Offset::Offset(*first)).map_err(failed)?;
     }
     consumer.assign(&list).map_err(failed)?;
-    let mut found: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
     let mut heard_at = Instant::now();
     while !ranges.is_empty() {
         if heard_at.elapsed() > SILENCE_MAX {
@@ -209,22 +288,15 @@ fn read(
             Some(Ok(message)) => {
                 let (partition, offset) = (message.partition(), message.offset());
                 let Some((_, end)) = ranges.get(&partition).copied() else { continue };
-                let is_chosen = match selection {
-                    Selection::Key(key) => message.key() == Some(key),
-                    Selection::All | Selection::One { .. } => true,
-                };
-                let so_far = found.entry(partition).or_default();
-                if offset < end && is_chosen && so_far.len() < limit {
-                    so_far.extend(record_of(&message));
-                }
-                if offset + 1 >= end || so_far.len() >= limit {
+                let wants_more = offset >= end || record_of(&message).into_iter().all(&mut take);
+                if offset + 1 >= end || !wants_more {
                     ranges.remove(&partition);
                 }
             }
         }
         heard_at = Instant::now();
     }
-    Ok(found.into_values().flatten().take(limit).collect())
+    Ok(())
 }
 
 /// One line about a dead letter, as operators like it: where it lies, where it came from, its key, and why.

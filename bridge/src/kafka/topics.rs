@@ -1,7 +1,7 @@
 //! Topics: creating those that are missing, and saying what is in them and how far a group has come.
 //!
 //! For programs at their start and for operators. It owns one admin client; it **does not** change a topic that exists, and
-//! deletes nothing.
+//! deletes nothing, but for the one call that says so.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use rdkafka::{
     config::FromClientConfigAndContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    topic_partition_list::TopicPartitionList,
+    topic_partition_list::{Offset, TopicPartitionList},
 };
 
 use super::{
@@ -249,6 +249,22 @@ impl KafkaTopics {
             Ok(Some(described.partitions.iter().map(|partition| lag_of(&name, partition, &committed)).collect()))
         });
         lag.await?.ok_or_else(|| TopicError::Unknown(topic.to_owned()))
+    }
+
+    /// Deletes every record that a topic holds, as retention does with those that are too old. The topic and its offsets stay.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn delete_records(&self, topic: &str) -> Result<(), TopicError> {
+        let Some(admin) = &self.admin else { return Ok(()) };
+        let mut list = TopicPartitionList::new();
+        for partition in self.describe(topic).await?.partitions {
+            list.add_partition_offset(topic, partition.partition, Offset::End)
+                .map_err(|error| self.no_answer(error))?;
+        }
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_WAIT_MAX));
+        admin.delete_records(&list, &options).await.map_err(|error| self.no_answer(error))?;
+        Ok(())
     }
 
     async fn ask<T: Send + 'static>(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use contracts::Service;
+use order_service::DebtTotals;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -19,6 +20,10 @@ use crate::request::Request;
 use crate::route;
 use crate::shop::{Chaos, Shop};
 
+/// The most orders with open debts that are counted, the oldest first, …
+const DEBTS_MAX: i64 = 1_000;
+/// … and shown.
+const DEBTS_SHOWN_MAX: usize = 100;
 /// Longest name of a service, entity or id, in characters.
 const NAME_MAX: usize = 100;
 
@@ -97,14 +102,23 @@ fn raw(part: &impl Serialize) -> Result<Box<RawValue>, ApiError> {
 }
 
 async fn orders(shop: &Shop) -> Option<Object> {
-    let totals = shop.orders.get().ok()?.totals().await.ok()?;
+    let service = shop.orders.get().ok()?;
+    let totals = service.totals().await.ok()?;
+    let open = service.open_debts(DEBTS_MAX).await.ok()?;
+    let debts = DebtTotals::of(&open);
+    let debts = Object::new()
+        .field("refunds", &debts.refunds)
+        .field("owed_minor", &debts.owed_minor)
+        .field("in_vain", &debts.in_vain)
+        .field("orders", &&open[..open.len().min(DEBTS_SHOWN_MAX)]);
     let by_status = totals.by_status.iter().fold(Object::new(), |object, (status, count)| object.field(status, count));
     Some(
         Object::new()
             .field("paid_minor", &totals.paid_minor)
             .field("captured_minor", &totals.captured_minor)
             .field("refunded_minor", &totals.refunded_minor)
-            .field("by_status", &by_status),
+            .field("by_status", &by_status)
+            .field("debts", &debts),
     )
 }
 

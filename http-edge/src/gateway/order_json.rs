@@ -118,6 +118,7 @@ mod tests {
             owed: BTreeMap::new(),
             refunded_minor: 0,
             published: 0,
+            debts: order_service::debts::Debts::default(),
         }
     }
 

@@ -289,3 +289,34 @@ proptest! {
         }
     }
 }
+
+fn settle_of(number: u32, wanted: Settlement) -> StockCommand {
+    StockCommand::Settle { reservation_id: reservation(number), order_id: order(number), wanted }
+}
+
+#[test]
+fn whoever_asks_again_is_answered_in_any_case_and_no_unit_moves_twice() {
+    use Settlement::{Committed, Released};
+    let standing = |stock: &mut Stock, wanted| match &ask(stock, settle_of(1, wanted)).unwrap()[..] {
+        [StockEvent::Settled { standing, .. }] => *standing,
+        other => panic!("{other:?}"),
+    };
+    // What was lost on its way is done now; asked once more, it is said where it stands.
+    let mut stock = given(&[receive_of(9), reserve_of(1, 4)]);
+    assert_eq!(when(&mut stock, settle_of(1, Committed)), ["stock.committed"]);
+    assert_eq!(standing(&mut stock, Committed), ReservationStanding::Committed);
+    assert_eq!(numbers(&stock), (0, 4, 5));
+    // Called off since then.
+    assert_eq!(when(&mut stock, settle_of(1, Released)), ["stock.released"]);
+    assert_eq!(standing(&mut stock, Released), ReservationStanding::Released);
+    assert_eq!(numbers(&stock), (0, 0, 9));
+    // Sold after all, while there is enough; and not when there is not.
+    assert_eq!(when(&mut stock, settle_of(1, Committed)), ["stock.reacquired"]);
+    let mut empty = given(&[receive_of(4), reserve_of(1, 4), release_of(1), reserve_of(2, 4)]);
+    assert_eq!(when(&mut empty, settle_of(1, Committed)), ["stock.commit_rejected"]);
+    // Of a reservation that nobody knows nothing is held.
+    let mut stock = given(&[receive_of(9)]);
+    assert_eq!(standing(&mut stock, Released), ReservationStanding::Unknown);
+    assert_eq!(when(&mut stock, settle_of(1, Committed)), ["stock.commit_rejected"]);
+    assert_eq!(numbers(&stock), (0, 0, 9));
+}
