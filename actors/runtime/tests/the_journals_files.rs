@@ -180,7 +180,11 @@ async fn append_large(journal: &SqliteJournal, version: u64, bytes: usize) {
     journal.append(Append {
         stream: "counter/a".into(),
         first_version: version,
-        events: vec![NewEvent { event_type: "counter.added", payload: format!("\"{}\"", "x".repeat(bytes)), published_before: None }],
+        events: vec![NewEvent {
+            event_type: "counter.added",
+            payload: format!("\"{}\"", "x".repeat(bytes)),
+            published_before: None,
+        }],
         schema: 1,
         refusal: None,
         command_id: id(version),
