@@ -217,6 +217,8 @@ fn any_command() -> impl Strategy<Value = StockCommand> {
         4 => (0..12_u32, 1..9_u32).prop_map(|(number, units)| reserve_of(number, units)),
         3 => (0..12_u32).prop_map(commit_of),
         3 => (0..12_u32).prop_map(release_of),
+        1 => (0..12_u32).prop_map(|number| settle_of(number, Settlement::Committed)),
+        1 => (0..12_u32).prop_map(|number| settle_of(number, Settlement::Released)),
     ]
 }
 
@@ -251,6 +253,7 @@ proptest! {
                     }
                     StockEvent::Claimed { .. }
                     | StockEvent::ReservationRejected { .. }
+                    | StockEvent::Settled { .. }
                     | StockEvent::CommitRejected { .. } => {}
                 }
             }
