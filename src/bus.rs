@@ -208,6 +208,7 @@ fn read(value: Option<&Bytes>) -> Result<Option<Envelope>, CodecError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -272,6 +272,7 @@ impl Actor for TopicKeeper {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::super::tests::{DAMAGED, damaged};
     use super::*;
