@@ -147,7 +147,7 @@ fn what_retention_took_from_the_stock_is_asked_for_again_until_the_books_agree()
         let path = format!("/api/v1/inventory/{}", product.sku);
         admin.get(&path).try_send().ok().filter(|answer| answer.status == 200)
     });
-    wait_until_books_agree(ASKED_AGAIN_WITHIN, &admin, &[product.clone()], &[buyer]);
+    wait_until_books_agree(ASKED_AGAIN_WITHIN, &admin, std::slice::from_ref(&product), &[buyer]);
     let inventory = product.inventory(&admin);
     assert_eq!((&inventory["committed"], &inventory["reserved"]), (&6.into(), &0.into()), "{inventory}");
     let asked = on_topic(&shop, &broker, "inventory-commands");
