@@ -2,6 +2,7 @@
 
 use std::{fmt::Write, net::IpAddr, path::PathBuf};
 
+use bridge::kafka::{Compression, settings::UnknownCompression};
 use clap::Parser;
 use contracts::Service;
 use http_edge::rate_limit::Profile;
@@ -108,6 +109,8 @@ pub struct Settings {
     pub kafka_broker: Option<String>,
     /// Before the names of all topics and groups, for several shops on one cluster.
     pub topic_prefix: String,
+    /// How what is written to Kafka is compressed.
+    pub kafka_compression: Compression,
     /// The administrator's e-mail address, if it is set.
     pub admin_email: Option<String>,
     /// The administrator's first password, if it is set.
@@ -126,7 +129,7 @@ const TOPIC_PREFIX_LEN_MAX: usize = 100;
 const SECRET_KEY_LEN_MIN: usize = 32;
 
 /// Every setting: its name, its default, its meaning.
-const SETTINGS: [(&str, &str, &str); 16] = [
+const SETTINGS: [(&str, &str, &str); 17] = [
     ("PORT", "8080", "the gateway's port; with --role that role's own, which is the default below"),
     ("PAYMENT_PORT", "8081", "the payment service's port"),
     ("PRODUCT_PORT", "8082", "the product service's port"),
@@ -137,6 +140,7 @@ const SETTINGS: [(&str, &str, &str); 16] = [
     ("DATA_DIR", "data", "the directory of everything durable"),
     ("KAFKA_BROKER", "", "host:port of Kafka; without it the bus is embedded"),
     ("KAFKA_TOPIC_PREFIX", "", "before the names of all topics and groups, for several shops on one cluster"),
+    ("KAFKA_COMPRESSION", "none", "how records are written to Kafka: none, gzip, snappy, lz4 or zstd; all are read"),
     ("SECRET_KEY", "", "the house's secret, 32 characters or more; kept in DATA_DIR/secret.key if unset"),
     ("ADMIN_EMAIL", "", "the administrator's e-mail address"),
     ("ADMIN_PASSWORD", "", "the administrator's first password; generated and printed once if unset"),
@@ -220,6 +224,9 @@ impl Settings {
             data_dir: PathBuf::from(value_of("DATA_DIR")),
             kafka_broker: optional("KAFKA_BROKER"),
             topic_prefix: value_of("KAFKA_TOPIC_PREFIX"),
+            kafka_compression: value_of("KAFKA_COMPRESSION")
+                .parse()
+                .map_err(|unknown: UnknownCompression| wrong("KAFKA_COMPRESSION", &unknown.to_string()))?,
             admin_email: optional("ADMIN_EMAIL"),
             admin_password: optional("ADMIN_PASSWORD"),
             rate_limits: value_of("RATE_LIMIT_PROFILE")
@@ -335,6 +342,7 @@ mod tests {
             ("HOST", "nowhere"),
             ("KAFKA_BROKER", "localhost"),
             ("RATE_LIMIT_PROFILE", "sometimes"),
+            ("KAFKA_COMPRESSION", "zip"),
             ("DEV_CHAOS", "yes"),
             ("ORDER_PORT", "8080"),
         ] {

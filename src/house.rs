@@ -83,7 +83,9 @@ impl House {
             }
         };
         let kafka = match client {
-            Some(client) => Some(KafkaBus::new(client, &settings.topic_prefix, ending.clone())?),
+            Some(client) => {
+                Some(KafkaBus::new(client, &settings.topic_prefix, settings.kafka_compression, ending.clone())?)
+            }
             None => None,
         };
         Ok(Self {

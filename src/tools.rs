@@ -1,7 +1,7 @@
 //! The commands that look at a running shop: `topics` and `dlq`.
 //!
 //! They are processes of their own: they ask the shop's ports, and Kafka where there is one, and change nothing but what a
-//! `dlq replay` brings back.
+//! `dlq replay` brings back and what a `topics --acknowledge-loss` takes off the complaints.
 
 use std::{
     fmt::Write as _,
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use clap::Subcommand;
 use contracts::Service;
 use http_edge::{
-    internal::{DEAD_LETTERS, DeadLettersQuestion, REPLAY, ReplayQuestion},
+    internal::{ACKNOWLEDGE_LOSS, DEAD_LETTERS, DeadLettersQuestion, REPLAY, ReplayQuestion},
     peers::{HouseKey, ask_once},
     shop::DeadLetter,
 };
@@ -44,6 +44,9 @@ pub enum Command {
         /// Draw it once, and end
         #[arg(long)]
         once: bool,
+        /// Records that were removed before they were taken in have been seen to: they are no complaint any more
+        #[arg(long)]
+        acknowledge_loss: bool,
     },
     /// The messages that could not be taken in
     #[command(subcommand)]
@@ -80,9 +83,10 @@ pub enum Dlq {
 /// What was wrong, in one sentence.
 pub async fn run(command: &Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
-        Command::Topics { once } => topics(settings, *once).await,
+        Command::Topics { acknowledge_loss: true, .. } => acknowledge_loss(settings).await,
+        Command::Topics { once, .. } => topics(settings, *once).await,
         Command::Dlq(dlq) => match KafkaClientSettings::from_env("microcommerce-dlq")? {
-            Some(client) => on_kafka(dlq, client, &settings.topic_prefix).await,
+            Some(client) => on_kafka(dlq, client, settings).await,
             None => embedded(dlq, settings).await,
         },
     }
@@ -144,6 +148,16 @@ async fn topics(settings: &Settings, once: bool) -> anyhow::Result<()> {
             _ = tokio::signal::ctrl_c() => return Ok(()),
         }
     }
+}
+
+/// Tells each service that what its topics lost has been seen to.
+async fn acknowledge_loss(settings: &Settings) -> anyhow::Result<()> {
+    let shop = Embedded { settings, key: HouseKey::new(&secret(settings)?.key("house")) };
+    for (service, _) in &settings.services {
+        let ranges: usize = shop.ask(*service, ACKNOWLEDGE_LOSS, b"{}".to_vec()).await?;
+        println!("{service}: {ranges} ranges of lost records acknowledged");
+    }
+    Ok(())
 }
 
 /// What the processes of the shop say: one that runs all of it, or each of the services.
@@ -238,7 +252,8 @@ impl Dlq {
     }
 }
 
-async fn on_kafka(dlq: &Dlq, client: KafkaClientSettings, prefix: &str) -> anyhow::Result<()> {
+async fn on_kafka(dlq: &Dlq, client: KafkaClientSettings, settings: &Settings) -> anyhow::Result<()> {
+    let prefix = &settings.topic_prefix;
     let topic = match dlq.topic() {
         topic if topic.starts_with(prefix) => topic.to_owned(),
         topic => format!("{prefix}{topic}"),
@@ -248,7 +263,8 @@ async fn on_kafka(dlq: &Dlq, client: KafkaClientSettings, prefix: &str) -> anyho
         Dlq::List { .. } => list(&kafka_letters(&letters, &topic, &Selection::All).await?)?,
         Dlq::Show { which, .. } => show(&kafka_letters(&letters, &topic, &selection(which)).await?)?,
         Dlq::Replay { which, .. } => {
-            let sink = Arc::new(KafkaSink::start(KafkaSinkConfig::new(client))?);
+            let config = KafkaSinkConfig { compression: settings.kafka_compression, ..KafkaSinkConfig::new(client) };
+            let sink = Arc::new(KafkaSink::start(config)?);
             let replayed = letters.replay(&topic, &selection(which), LETTERS_MAX, sink).await?;
             print(format_args!("{replayed} brought back to {topic}"))?;
         }
@@ -314,7 +330,7 @@ fn secret(settings: &Settings) -> anyhow::Result<Secret> {
     }
 }
 
-/// The dead letters of a shop on the embedded bus: its process keeps them, and is asked.
+/// The processes of a shop, asked over their own ports: for dead letters on the embedded bus, which they keep, and for what only they know.
 struct Embedded<'a> {
     settings: &'a Settings,
     key: HouseKey,

@@ -94,8 +94,9 @@ impl LogSource for Synthetic {
             let assignment = |partition| Assignment {
                 partition: TopicPartition::new(Arc::clone(&self.topic), partition),
                 committed: None,
+                log: None,
             };
-            owner.assigned((0..PARTITIONS).map(assignment).collect());
+            let _ = owner.assigned((0..PARTITIONS).map(assignment).collect());
         }
         for commit in self.commits.drain(..) {
             owner.committed(commit, Ok(()));
@@ -137,7 +138,9 @@ struct BareLoop {
 }
 
 impl PartitionOwner for BareLoop {
-    fn assigned(&mut self, _: Vec<Assignment>) {}
+    fn assigned(&mut self, _: Vec<Assignment>) -> Vec<(TopicPartition, i64)> {
+        Vec::new()
+    }
     fn credit(&self, _: &TopicPartition) -> Credit {
         Credit { records: BATCH_RECORDS, bytes: usize::MAX }
     }

@@ -10,7 +10,10 @@ use bridge::{
         Bridge, Delivery, Handler, Outcome, Subscription, Topics,
         handler::{self, CONCURRENCY_MAX},
     },
-    kafka::{KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig, KafkaTopics, TopicSpec},
+    kafka::{
+        Compression, KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig, KafkaTopics,
+        TopicSpec,
+    },
     ports::{Assignment, Commit, Credit, LogSource, Outbox, PartitionOwner, SourceEvent},
     record::{Headers, OutgoingRecord, Record, TopicPartition},
     relay::{JournalOutbox, RelayArguments, RelayBoard, RelayLimits, start_relay},
@@ -50,6 +53,12 @@ pub fn create_topic(broker: &str, topic: &str, partitions: i32) -> bool {
     !made.expect("the broker answers").is_empty()
 }
 
+/// A sink that compresses as the bare producer does that it is measured against.
+fn sink(broker: &str) -> KafkaSink {
+    let config = KafkaSinkConfig { compression: Compression::Lz4, ..KafkaSinkConfig::new(settings(broker)) };
+    KafkaSink::start(config).expect("the sink starts")
+}
+
 /// Counts, and commits once at the end.
 #[derive(Default)]
 struct Counting {
@@ -58,7 +67,9 @@ struct Counting {
 }
 
 impl PartitionOwner for Counting {
-    fn assigned(&mut self, _: Vec<Assignment>) {}
+    fn assigned(&mut self, _: Vec<Assignment>) -> Vec<(TopicPartition, i64)> {
+        Vec::new()
+    }
     fn credit(&self, _: &TopicPartition) -> Credit {
         Credit { records: 1_024, bytes: 16 << 20 }
     }
@@ -122,7 +133,7 @@ pub fn engine_reads(broker: &str, topic: &str, group: &str, count: u64, work: Wo
         if matches!(work, Work::AsyncFunction | Work::Millisecond) {
             subscription.limits.lane_batch_max = LANE_BATCH;
         }
-        let sink = KafkaSink::start(KafkaSinkConfig::new(settings(broker))).expect("the sink starts");
+        let sink = sink(broker);
         let bridge =
             Bridge::builder().dead_letters(Arc::new(sink)).subscribe(subscription).build().expect("it is whole");
         let supervisor = bridge.start().await.expect("the bridge starts");
@@ -214,7 +225,7 @@ impl FilledJournal {
             let arguments = RelayArguments {
                 name: topic.into(),
                 outbox: Arc::new(outbox(&journal, topic)),
-                sink: Arc::new(KafkaSink::start(KafkaSinkConfig::new(settings(broker))).expect("the sink starts")),
+                sink: Arc::new(sink(broker)),
                 limits: RelayLimits::default(),
                 board: RelayBoard::default(),
             };

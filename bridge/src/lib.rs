@@ -13,6 +13,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod continuity;
 pub mod embedded;
 pub mod engine;
 pub mod health;

@@ -2,7 +2,8 @@
 //!
 //! It keeps the ports' promises within one process and forgets everything with it: nothing here is durable. Groups rebalance
 //! cooperatively: a partition that is to move is revoked from its owner first, and given to the next one when that has let
-//! go. Faults can be asked for: commits that fail, members that are expelled, holes as compaction leaves them.
+//! go. Faults can be asked for: commits that fail, members that are expelled, holes as compaction leaves them, records that are removed
+//! or cannot be read, topics that are made again.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -14,9 +15,10 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
+    continuity::{Continuity, continuity},
     ports::{
-        Acknowledge, Assignment, Commit, LogSink, LogSource, METADATA_BYTES_MAX, NotTaken, PartitionOwner, SinkError,
-        SourceEvent, SourceFatal, Written,
+        Acknowledge, Assignment, Commit, LogSink, LogSource, LogState, METADATA_BYTES_MAX, NotTaken, PartitionOwner,
+        SinkError, SourceEvent, SourceFatal, Written,
     },
     record::{OutgoingRecord, Record, TopicPartition},
 };
@@ -39,13 +41,24 @@ struct State {
     topics: BTreeMap<Arc<str>, Vec<Partition>>,
     groups: HashMap<Arc<str>, Group>,
     next_member: u64,
+    next_log: u64,
     commits_to_fail: usize,
 }
 
 #[derive(Default)]
 struct Partition {
+    id: Option<Arc<str>>,
     records: Vec<Record>,
+    first_offset: i64,
     next_offset: i64,
+    /// Runs of offsets whose records no source can give.
+    unreadable: Vec<(i64, i64)>,
+}
+
+impl Partition {
+    fn state(&self) -> LogState {
+        LogState { id: self.id.clone(), first: self.first_offset, end: self.next_offset }
+    }
 }
 
 #[derive(Default)]
@@ -67,15 +80,52 @@ impl MemoryLog {
     /// Makes a topic, or does nothing when it is there.
     pub fn create_topic(&self, topic: &str, partitions: usize) {
         let mut state = self.state();
-        let make = || (0..partitions).map(|_| Partition::default()).collect();
+        state.next_log += 1;
+        let id: Option<Arc<str>> = Some(format!("log-{}", state.next_log).into());
+        let make = || (0..partitions).map(|_| Partition { id: id.clone(), ..Partition::default() }).collect();
         state.topics.entry(topic.into()).or_insert_with(make);
         drop(state);
         self.0.changed.notify_all();
     }
 
-    /// Removes a topic and what is in it: writes to it fail from now on.
+    /// Removes a topic, what is in it and what groups have committed for it: writes to it fail from now on.
     pub fn delete_topic(&self, topic: &str) {
-        self.state().topics.remove(topic);
+        let mut state = self.state();
+        state.topics.remove(topic);
+        for group in state.groups.values_mut() {
+            group.committed.retain(|partition, _| &*partition.topic != topic);
+        }
+    }
+
+    /// Removes the records before `offset`, as retention does.
+    pub fn remove_before(&self, partition: &TopicPartition, offset: i64) {
+        self.change(partition, |place| {
+            place.records.retain(|record| record.offset >= offset);
+            place.first_offset = place.first_offset.max(offset);
+        });
+    }
+
+    /// Takes the newest records away, those from `offset` on: what a log does whose end was lost.
+    pub fn cut_at(&self, partition: &TopicPartition, offset: i64) {
+        self.change(partition, |place| {
+            place.records.retain(|record| record.offset < offset);
+            place.next_offset = place.next_offset.min(offset);
+        });
+    }
+
+    /// Makes what lies from `first` to `last` unreadable, as damage on a disk does.
+    pub fn damage(&self, partition: &TopicPartition, first: i64, last: i64) {
+        self.change(partition, |place| place.unreadable.push((first, last)));
+    }
+
+    fn change(&self, partition: &TopicPartition, change: impl FnOnce(&mut Partition)) {
+        let index = usize::try_from(partition.partition).unwrap_or(usize::MAX);
+        let mut state = self.state();
+        if let Some(place) = state.topics.get_mut(&partition.topic).and_then(|partitions| partitions.get_mut(index)) {
+            change(place);
+        }
+        drop(state);
+        self.0.changed.notify_all();
     }
 
     /// Writes a record. Its partition is the one it names, or its key's.
@@ -119,11 +169,7 @@ impl MemoryLog {
 
     /// Leaves holes, as compaction does: only the records that `keeps` names stay.
     pub fn compact(&self, partition: &TopicPartition, keeps: impl Fn(&Record) -> bool) {
-        let mut state = self.state();
-        let index = usize::try_from(partition.partition).unwrap_or(usize::MAX);
-        if let Some(place) = state.topics.get_mut(&partition.topic).and_then(|partitions| partitions.get_mut(index)) {
-            place.records.retain(keeps);
-        }
+        self.change(partition, |place| place.records.retain(keeps));
     }
 
     /// What a group has committed for a partition.
@@ -221,6 +267,7 @@ struct MemorySource {
 }
 
 struct Reading {
+    log_id: Option<Arc<str>>,
     next_offset: i64,
     high_watermark: i64,
 }
@@ -249,7 +296,11 @@ impl MemorySource {
         let assignments = self.take_free(&share);
         let has_news = has_joined || !revoked.is_empty() || !assignments.is_empty();
         if has_joined || !assignments.is_empty() {
-            owner.assigned(assignments);
+            for (partition, offset) in owner.assigned(assignments) {
+                if let Some(reading) = self.owned.get_mut(&partition) {
+                    reading.next_offset = offset;
+                }
+            }
         }
         has_news
     }
@@ -261,8 +312,8 @@ impl MemorySource {
             if self.owned.contains_key(partition) {
                 continue;
             }
-            let first_offset =
-                state.partition(partition).and_then(|place| place.records.first()).map_or(0, |record| record.offset);
+            let log = state.partition(partition).map(Partition::state);
+            let first_offset = log.as_ref().map_or(0, |log| log.first);
             let Some(group) = state.groups.get_mut(&self.group) else { continue };
             if group.owners.contains_key(partition) {
                 continue;
@@ -270,8 +321,9 @@ impl MemorySource {
             group.owners.insert(partition.clone(), self.member);
             let committed = group.committed.get(partition).cloned();
             let next_offset = committed.as_ref().map_or(first_offset, |commit| commit.offset);
-            self.owned.insert(partition.clone(), Reading { next_offset, high_watermark: -1 });
-            assignments.push(Assignment { partition: partition.clone(), committed });
+            let log_id = log.as_ref().and_then(|log| log.id.clone());
+            self.owned.insert(partition.clone(), Reading { log_id, next_offset, high_watermark: -1 });
+            assignments.push(Assignment { partition: partition.clone(), committed, log });
         }
         assignments
     }
@@ -300,11 +352,43 @@ impl MemorySource {
             let mut records = Vec::new();
             let state = self.log.state();
             let Some(place) = state.partition(partition) else { continue };
+            let log = place.state();
+            match continuity(reading.next_offset, reading.log_id.as_deref(), &log) {
+                Continuity::GoesOn => {}
+                Continuity::Skipped { from, to } => {
+                    drop(state);
+                    reading.next_offset = to;
+                    owner.event(SourceEvent::Skipped { partition: partition.clone(), from, to });
+                    has_news = true;
+                    continue;
+                }
+                Continuity::WentBack(reason) => {
+                    drop(state);
+                    *reading = Reading { log_id: log.id.clone(), next_offset: log.first, high_watermark: -1 };
+                    owner.event(SourceEvent::WentBack { partition: partition.clone(), log, reason });
+                    has_news = true;
+                    continue;
+                }
+            }
+            let unreadable = place.unreadable.iter().filter(|(_, last)| *last >= reading.next_offset).min().copied();
+            if let Some((first, last)) = unreadable
+                && credit.records > 0
+                && !place.records.iter().any(|record| (reading.next_offset..first).contains(&record.offset))
+            {
+                drop(state);
+                let first = first.max(reading.next_offset);
+                reading.next_offset = last + 1;
+                let (partition, reason) = (partition.clone(), "it was damaged".to_owned());
+                owner.event(SourceEvent::Unreadable { partition, first, last, reason });
+                has_news = true;
+                continue;
+            }
+            let readable_until = unreadable.map_or(i64::MAX, |(first, _)| first);
             let high_watermark = place.next_offset;
             let first = place.records.partition_point(|record| record.offset < reading.next_offset);
             let mut bytes = 0;
             for record in place.records[first..].iter().take(credit.records.min(BATCH_RECORDS_MAX)) {
-                if bytes >= credit.bytes {
+                if bytes >= credit.bytes || record.offset >= readable_until {
                     break;
                 }
                 bytes += record.size_bytes();

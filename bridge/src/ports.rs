@@ -18,6 +18,8 @@ use crate::record::{OutgoingRecord, Record, TopicPartition};
 
 /// The most bytes of a commit's metadata: what brokers allow by default.
 pub const METADATA_BYTES_MAX: usize = 4_096;
+/// What the identity of a log may take of them.
+pub const LOG_ID_BYTES_MAX: usize = 64;
 
 /// How far a group has come in one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,20 @@ pub struct Commit {
     pub offset: i64,
     /// What lies finished above it, in the engine's own words; at most [`METADATA_BYTES_MAX`] bytes of ASCII.
     pub metadata: String,
+    /// Of which log the offset is, where the source can tell logs apart: see [`LogState::id`].
+    pub log_id: Option<Arc<str>>,
+}
+
+/// A partition's log as it is: what a position is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// What tells this log from another one of the same name, a topic that was deleted and made again for example; nothing where
+    /// the source cannot tell.
+    pub id: Option<Arc<str>>,
+    /// The offset of the first record that it still has, or would have.
+    pub first: i64,
+    /// The offset after the newest record.
+    pub end: i64,
 }
 
 /// A partition that has become ours.
@@ -37,6 +53,8 @@ pub struct Assignment {
     pub partition: TopicPartition,
     /// What was committed last, if anything was: the source begins there, else at the log's first record.
     pub committed: Option<Commit>,
+    /// The log as it is now, where the source knows it.
+    pub log: Option<LogState>,
 }
 
 /// How much of a partition the engine takes now.
@@ -64,6 +82,36 @@ pub enum SourceEvent {
     PartitionFailed(TopicPartition, String),
     /// The offset after the newest record that may be read.
     HighWatermark(TopicPartition, i64),
+    /// The source cannot make records of what lies from `first` to `last`, and has stepped over it: the next record comes from behind.
+    Unreadable {
+        /// Where.
+        partition: TopicPartition,
+        /// The first offset of what cannot be read.
+        first: i64,
+        /// The last one.
+        last: i64,
+        /// Why, in words.
+        reason: String,
+    },
+    /// What lay from `from` to before `to` was removed before it was given: the next record comes from `to` on. Holes that compaction
+    /// and transactions leave are none of these.
+    Skipped {
+        /// Where.
+        partition: TopicPartition,
+        /// The offset of the first record that was still to be given.
+        from: i64,
+        /// The first offset that the log still has.
+        to: i64,
+    },
+    /// The partition's log is not the one that was read, or has been cut: the next record is the first of `log`.
+    WentBack {
+        /// Where.
+        partition: TopicPartition,
+        /// The log as it is now.
+        log: LogState,
+        /// How that shows, in words.
+        reason: String,
+    },
 }
 
 /// The source is beyond help and must be built anew.
@@ -92,8 +140,9 @@ pub trait LogSource: Send + 'static {
 
 /// The other side of a source: who owns the partitions while they are ours. Called from the source's thread only.
 pub trait PartitionOwner {
-    /// These are ours from now on; no record of them has come yet.
-    fn assigned(&mut self, assignments: Vec<Assignment>);
+    /// These are ours from now on; no record of them has come yet. Gives those that are to begin elsewhere than at what is
+    /// committed, and where: a commit may be of another log, or of records that are gone.
+    fn assigned(&mut self, assignments: Vec<Assignment>) -> Vec<(TopicPartition, i64)>;
 
     /// How much of the partition is taken now.
     fn credit(&self, partition: &TopicPartition) -> Credit;
@@ -123,8 +172,8 @@ pub trait OffsetStore: Send + Sync + 'static {
 
     /// Stores, durably before it resolves; called after every effect of the records before the commits' offsets.
     ///
-    /// Of two commits of one partition the one with the greater offset stays, whichever comes first: a former owner's may come late,
-    /// and what it says is still true.
+    /// Of two commits of one partition and one log ([`Commit::log_id`]) the one with the greater offset stays, whichever comes first: a
+    /// former owner's may come late, and what it says is still true. Of commits of two logs the later call's stays.
     fn store(&self, group: &str, commits: Vec<Commit>) -> BoxFuture<'static, Result<(), String>>;
 }
 

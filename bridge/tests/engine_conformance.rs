@@ -32,6 +32,19 @@ impl LogUnderTest for InMemory {
     fn dead_letters(&self) -> Arc<dyn LogSink> {
         self.0.sink()
     }
+    fn remove_before(&self, partition: &TopicPartition, offset: i64) -> bool {
+        self.0.remove_before(partition, offset);
+        true
+    }
+    fn make_again(&self, topic: &str, partitions: i32) -> bool {
+        self.0.delete_topic(topic);
+        self.0.create_topic(topic, partitions as usize);
+        true
+    }
+    fn damage(&self, partition: &TopicPartition, first: i64, last: i64) -> bool {
+        self.0.damage(partition, first, last);
+        true
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use microcommerce_bridge::{
     engine::{
         Exhausted, ExponentialBackoff, OnDeadKey, Outcome, RetryPolicy,
         credits::CreditWindow,
+        dead_letter::{ErrorKind, notice},
         delivery::Ticket,
         gap_map::GapMap,
         partition_core::{CoreSettings, Orders, PartitionCore},
@@ -223,6 +224,16 @@ impl World {
             let offset = self.next_offset[partition] + self.dice.below(3) as i64;
             self.next_offset[partition] = offset + 1;
             let key = self.dice.chance(85).then(|| self.dice.below(5) as u8);
+            if self.dice.chance(2) {
+                // What stands for records that nobody could be given, with the hole before it.
+                let kind = if self.dice.chance(50) { ErrorKind::Lost } else { ErrorKind::Unreadable };
+                let record = notice(&name(partition), kind, offset, offset, "gone");
+                let (key, is_unreadable) = (None, true);
+                let record =
+                    SimRecord { record, key, effects: 0, is_finished: false, is_compacted: false, is_unreadable };
+                self.partitions[partition].records.insert(offset, record);
+                continue;
+            }
             let is_unreadable = self.dice.chance(2);
             let headers = if is_unreadable { Headers::default().with(&b"\xff"[..], "") } else { Headers::default() };
             let record = Record {
@@ -340,7 +351,7 @@ impl World {
         let dead_keys = owned.dead_keys.clone();
         for offset in starts {
             let record = &self.partitions[partition].records[&offset];
-            assert!(!record.is_unreadable, "a header name that is no UTF-8 reached the handler");
+            assert!(!record.is_unreadable, "what no handler can be given reached one");
             let is_dead =
                 settings.on_dead_key == OnDeadKey::Quarantine && record.key.is_some_and(|key| dead_keys.contains(&key));
             assert!(!is_dead, "offset {offset} of a quarantined key reached the handler");
@@ -460,7 +471,7 @@ impl World {
                 let is_known = was_finished || owned.done.contains(&known);
                 assert!(says_finished || !is_known, "the commit has forgotten that offset {known} is finished");
             }
-            owned.commits.push_back(Commit { partition: name(partition), offset, metadata });
+            owned.commits.push_back(Commit { partition: name(partition), offset, metadata, log_id: None });
         }
     }
 
@@ -537,8 +548,8 @@ impl World {
         let commit_fails = self.dice.chance(10) && !self.is_calm;
         let owned = self.members[member].remove(&partition).unwrap();
         if let Some((offset, metadata)) = owned.core.commit() {
-            let is_stored =
-                !commit_fails && self.store(partition, epoch, Commit { partition: name(partition), offset, metadata });
+            let is_stored = !commit_fails
+                && self.store(partition, epoch, Commit { partition: name(partition), offset, metadata, log_id: None });
             self.may_repeat |= !is_stored;
         }
         self.outlive(partition, owned);

@@ -13,9 +13,11 @@ use conformance::LogUnderTest;
 use microcommerce_bridge::{
     kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig, KafkaTopics, TopicSpec},
     ports::{LogSink, LogSource},
-    record::{OutgoingRecord, Record},
+    record::{OutgoingRecord, Record, TopicPartition},
 };
 use rdkafka::{
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
     config::ClientConfig,
     consumer::{BaseConsumer, Consumer},
     message::{Headers as _, Message},
@@ -27,6 +29,25 @@ use support::{
     kafka_broker,
 };
 use tokio::runtime::Runtime;
+
+fn admin(broker: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", broker).create().unwrap()
+}
+
+/// It is gone when this returns, so that one of its name can be made.
+fn delete_topic(runtime: &Runtime, broker: &str, topic: &str) {
+    let admin = admin(broker);
+    let deleted = runtime.block_on(admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    let until = std::time::Instant::now() + PATIENCE;
+    let is_there = || {
+        let metadata = admin.inner().fetch_metadata(None, PATIENCE).unwrap();
+        metadata.topics().iter().any(|known| known.name() == topic)
+    };
+    while is_there() {
+        assert!(std::time::Instant::now() < until, "{topic} is still there");
+    }
+}
 
 struct OnKafka {
     broker: String,
@@ -91,6 +112,19 @@ impl LogUnderTest for OnKafka {
 
     fn dead_letters(&self) -> Arc<dyn LogSink> {
         Arc::new(self.sink.clone())
+    }
+
+    fn remove_before(&self, partition: &TopicPartition, offset: i64) -> bool {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(offset)).unwrap();
+        self.runtime.block_on(admin(&self.broker).delete_records(&list, &AdminOptions::new())).unwrap();
+        true
+    }
+
+    fn make_again(&self, topic: &str, partitions: i32) -> bool {
+        delete_topic(&self.runtime, &self.broker, topic);
+        self.create_topic(topic, partitions);
+        true
     }
 }
 

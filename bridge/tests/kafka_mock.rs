@@ -188,7 +188,8 @@ async fn a_commit_that_fails_is_told_and_the_next_one_counts() {
     write_all(&sink, numbered(10)).await;
     let (mut source, mut notebook) = (source(&brokers, "g", "t"), Notebook::default());
     poll_until("all are read", &mut source, &mut notebook, |notebook| notebook.records.len() == 10);
-    let commit = |offset| Commit { partition: TopicPartition::new("t", 0), offset, metadata: "m".to_owned() };
+    let commit =
+        |offset| Commit { partition: TopicPartition::new("t", 0), offset, metadata: "m".to_owned(), log_id: None };
     mock.request_errors(Request::OffsetCommit, &[Answer::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE]);
     source.commit(vec![commit(3)]);
     poll_until("the failure is told", &mut source, &mut notebook, |notebook| notebook.committed.len() == 1);

@@ -133,8 +133,12 @@ async fn the_next_member_begins_at_the_commit_and_reads_its_metadata_back() {
     let (mut first, mut notebook) = (source(&broker, &group, &topic), Notebook::default());
     poll_until("all are read", &mut first, &mut notebook, |notebook| notebook.records.len() == 10);
     assert_eq!(notebook.assignments[0].committed, None);
-    let commit =
-        Commit { partition: TopicPartition::new(topic.as_str(), 0), offset: 4, metadata: "g1:5,7-8".to_owned() };
+    let commit = Commit {
+        partition: TopicPartition::new(topic.as_str(), 0),
+        offset: 4,
+        metadata: "g1:5,7-8".to_owned(),
+        log_id: None,
+    };
     first.commit(vec![commit.clone()]);
     poll_until("the commit is answered", &mut first, &mut notebook, |notebook| !notebook.committed.is_empty());
     assert_eq!(notebook.committed, [(commit.clone(), Ok(()))]);
@@ -163,6 +167,7 @@ async fn a_commit_that_a_broker_refuses_is_told_as_refused_and_its_neighbour_as_
         partition: TopicPartition::new(topic.as_str(), partition),
         offset: 0,
         metadata,
+        log_id: None,
     };
     // The client itself would take it: a broker of this test's kind allows 4,096 bytes.
     source.commit(vec![commit(0, "x".repeat(4_097))]);
@@ -279,7 +284,7 @@ async fn a_member_that_stays_silent_loses_its_partitions_and_commits_nothing_ove
     let (mut first, mut one) = silent;
     poll_until("it hears that they are lost", &mut first, &mut one, |notebook| !notebook.lost.is_empty());
     assert!(one.revoked.is_empty());
-    first.commit(vec![Commit { partition: one.lost[0].clone(), offset: 3, metadata: String::new() }]);
+    first.commit(vec![Commit { partition: one.lost[0].clone(), offset: 3, metadata: String::new(), log_id: None }]);
     poll_until("the late commit is refused", &mut first, &mut one, |notebook| !notebook.committed.is_empty());
     assert!(one.committed[0].1.as_ref().is_err());
     let lag = KafkaTopics::new(settings(&broker)).unwrap().lag(&group, &topic).await.unwrap();

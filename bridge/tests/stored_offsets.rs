@@ -75,7 +75,7 @@ impl OffsetStore for Table {
             let mut rows = self.rows.lock().unwrap();
             for commit in commits {
                 let row = rows.entry((group.to_owned(), commit.partition.clone())).or_insert_with(|| commit.clone());
-                if commit.offset >= row.offset {
+                if commit.offset >= row.offset || commit.log_id != row.log_id {
                     *row = commit;
                 }
             }
@@ -136,7 +136,7 @@ fn write(log: &MemoryLog, numbers: std::ops::Range<u64>) {
 }
 
 fn commit(partition: &TopicPartition, offset: i64) -> Commit {
-    Commit { partition: partition.clone(), offset, metadata: String::new() }
+    Commit { partition: partition.clone(), offset, metadata: String::new(), log_id: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,7 +244,7 @@ struct Forgetful {
 impl LogSource for Forgetful {
     fn poll(&mut self, _: Duration, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
         if !std::mem::replace(&mut self.assigned, true) {
-            owner.assigned(vec![Assignment { partition: self.partition.clone(), committed: None }]);
+            owner.assigned(vec![Assignment { partition: self.partition.clone(), committed: None, log: None }]);
         } else if owner.credit(&self.partition).records > 0 {
             let TopicPartition { topic, partition } = self.partition.clone();
             let (key, value, headers) = (None, None, Default::default());
@@ -304,6 +304,19 @@ impl LogUnderTest for WithTable {
     }
     fn dead_letters(&self) -> Arc<dyn LogSink> {
         self.0.sink()
+    }
+    fn remove_before(&self, partition: &TopicPartition, offset: i64) -> bool {
+        self.0.remove_before(partition, offset);
+        true
+    }
+    fn make_again(&self, topic: &str, partitions: i32) -> bool {
+        self.0.delete_topic(topic);
+        self.0.create_topic(topic, partitions as usize);
+        true
+    }
+    fn damage(&self, partition: &TopicPartition, first: i64, last: i64) -> bool {
+        self.0.damage(partition, first, last);
+        true
     }
 }
 

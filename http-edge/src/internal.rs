@@ -33,6 +33,9 @@ pub const DEAD_LETTERS: &str = "dead-letters";
 /// An operator's wish: that a service takes in again what it has set aside.
 pub const REPLAY: &str = "replay";
 
+/// An operator's word: what the service's topics lost has been seen to.
+pub const ACKNOWLEDGE_LOSS: &str = "acknowledge-loss";
+
 /// The longest that a question may be given to be answered.
 const WITHIN_MAX: Duration = Duration::from_secs(10);
 
@@ -112,6 +115,7 @@ pub(crate) async fn answer(
             let ReplayQuestion { topic, number } = about(&body)?;
             reply::ok(&shop.bus.replay(service, &topic, number).await)
         }
+        (_, ACKNOWLEDGE_LOSS) => reply::ok(&shop.bus.acknowledge_loss(service)),
         (_, KILL) => {
             let chaos = shop.chaos.as_deref().ok_or_else(ApiError::unknown_route)?;
             chaos.kill(service);

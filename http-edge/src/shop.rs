@@ -154,6 +154,9 @@ pub trait BusWatch: Send + Sync + 'static {
     /// Why they cannot be read, in a sentence.
     fn dead_letters<'a>(&'a self, service: Service, topic: &'a str) -> BoxFuture<'a, Result<Vec<DeadLetter>, String>>;
 
+    /// What `service`'s topics lost has been seen to: it is no complaint any more. Gives how many ranges of records that were.
+    fn acknowledge_loss(&self, service: Service) -> usize;
+
     /// Has `service` take in again what it has set aside of `topic` under `number`.
     ///
     /// # Errors

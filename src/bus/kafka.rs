@@ -1,7 +1,7 @@
 //! The bus over Kafka: topics, one producer for the process, and for each service a relay and a consumer group.
 //!
 //! **Owns** the producer, and the knowledge whether the topics are there. A [`TopicKeeper`] in the process's tree sees to
-//! them; subscriptions wait for it, since a consumer that begins before its topic exists finds it late. When the broker is
+//! them as long as the process runs; subscriptions wait for it, since a consumer that begins before its topic exists finds it late. When the broker is
 //! away everything here goes on trying; what is written meanwhile stays in the journals.
 
 use std::{sync::Arc, time::Duration};
@@ -12,7 +12,10 @@ use bridge::{
         dead_letter::{ERROR, ERROR_KIND, ErrorKind, GROUP},
         dead_letter_topic,
     },
-    kafka::{KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSourceConfig, KafkaTopics, TopicSpec},
+    kafka::{
+        Compression, KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSourceConfig, KafkaTopics, TopicSpec,
+        topics::TopicError,
+    },
     ports::LogSource,
     record::{Headers, OutgoingRecord},
     relay::{JournalOutbox, RelayArguments, RelayBoard, RelayLimits, start_relay},
@@ -38,6 +41,9 @@ const DEAD_LETTER_PARTITIONS: i32 = 1;
 const LINGER: Duration = Duration::from_millis(1);
 /// The pause between two attempts to make the topics.
 const TOPICS_AGAIN: Duration = Duration::from_millis(500);
+/// How often the topics are looked after once they are there: somebody may delete them, and an empty broker take the place of one that was
+/// lost. A question to a broker that costs it little; until it is answered records wait in the journals.
+const TOPICS_LOOKED_AFTER: Duration = Duration::from_secs(3);
 /// How long a subscription waits for the topics before it is opened anew.
 const TOPICS_PATIENCE: Duration = Duration::from_secs(2);
 /// A consumer of this process that has died is given up after this long.
@@ -59,8 +65,14 @@ impl KafkaBus {
     ///
     /// # Errors
     /// When the settings make no sense to the client.
-    pub fn new(settings: KafkaClientSettings, prefix: &str, ending: Ending) -> anyhow::Result<Arc<Self>> {
-        let sink = KafkaSink::start(KafkaSinkConfig { linger: LINGER, ..KafkaSinkConfig::new(settings.clone()) })?;
+    pub fn new(
+        settings: KafkaClientSettings,
+        prefix: &str,
+        compression: Compression,
+        ending: Ending,
+    ) -> anyhow::Result<Arc<Self>> {
+        let config = KafkaSinkConfig { linger: LINGER, compression, ..KafkaSinkConfig::new(settings.clone()) };
+        let sink = KafkaSink::start(config)?;
         Ok(Arc::new(Self {
             settings,
             prefix: prefix.to_owned(),
@@ -200,6 +212,16 @@ fn records_of(service: Service, recorded: &Recorded, topic: impl Fn(Topic) -> Ar
     })
 }
 
+impl Keeping {
+    async fn make(&mut self) -> Result<Vec<String>, TopicError> {
+        let topics = match self.topics.take() {
+            Some(topics) => topics,
+            None => KafkaTopics::new(self.bus.settings.clone())?,
+        };
+        self.topics.insert(topics).create_missing(&self.bus.topics()).await
+    }
+}
+
 /// The topic of a service's own events.
 fn topic_of(service: Service) -> Topic {
     match service {
@@ -210,53 +232,62 @@ fn topic_of(service: Service) -> Topic {
     }
 }
 
-/// Makes the topics that are missing, trying until they are there, and then ends.
+/// Makes the topics that are missing, at the start and as long as the process runs.
 struct TopicKeeper;
 
 struct Make;
 
+struct Keeping {
+    bus: Arc<KafkaBus>,
+    /// Asked again and again: a client for each time would be dear.
+    topics: Option<KafkaTopics>,
+    /// The last reason why it did not work.
+    said: String,
+}
+
 impl Actor for TopicKeeper {
     type Msg = Make;
-    /// The bus, and the last reason why it did not work.
-    type State = (Arc<KafkaBus>, String);
+    type State = Keeping;
     type Arguments = Arc<KafkaBus>;
 
     async fn pre_start(&self, myself: ActorRef<Make>, bus: Arc<KafkaBus>) -> Result<Self::State, ActorProcessingErr> {
         myself.send_message(Make)?;
-        Ok((bus, String::new()))
+        Ok(Keeping { bus, topics: None, said: String::new() })
     }
 
-    async fn handle(
-        &self,
-        myself: ActorRef<Make>,
-        Make: Make,
-        (bus, said): &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        let making = async { KafkaTopics::new(bus.settings.clone())?.create_missing(&bus.topics()).await };
+    async fn handle(&self, myself: ActorRef<Make>, Make: Make, state: &mut Keeping) -> Result<(), ActorProcessingErr> {
+        let bus = Arc::clone(&state.bus);
         let made = tokio::select! {
-            made = making => made,
+            made = state.make() => made,
             () = bus.ending.asked() => {
                 myself.stop(None);
                 return Ok(());
             }
         };
-        match made {
+        let pause = match made {
             Ok(made) => {
-                if !made.is_empty() {
-                    tracing::info!(topics = made.len(), "topics made on Kafka");
+                let were_there = state.bus.topics_are_there.send_replace(true);
+                match (made.is_empty(), were_there) {
+                    (true, _) => {}
+                    (false, false) => tracing::info!(topics = made.len(), "topics made on Kafka"),
+                    (false, true) => tracing::error!(
+                        topics = ?made,
+                        "topics were gone and have been made again: what was in them and not taken in is lost"
+                    ),
                 }
-                bus.topics_are_there.send_replace(true);
-                myself.stop(None);
+                state.said.clear();
+                TOPICS_LOOKED_AFTER
             }
             Err(error) => {
                 let reason = error.to_string();
-                if *said != reason {
-                    tracing::warn!(reason, "the topics are not there; trying again");
-                    *said = reason;
+                if state.said != reason {
+                    tracing::warn!(reason, "the topics cannot be seen to; trying again");
+                    state.said = reason;
                 }
-                myself.send_after(TOPICS_AGAIN, || Make);
+                TOPICS_AGAIN
             }
-        }
+        };
+        myself.send_after(pause, || Make);
         Ok(())
     }
 

@@ -183,6 +183,14 @@ impl BusWatch for Watch {
         .boxed()
     }
 
+    fn acknowledge_loss(&self, service: Service) -> usize {
+        let acknowledged = self.0.bridge(service).get().map_or(0, |bridge| bridge.acknowledge_loss());
+        if acknowledged > 0 {
+            tracing::warn!(%service, ranges = acknowledged, "lost records were acknowledged by an operator");
+        }
+        acknowledged
+    }
+
     fn samples(&self, services: &[Service]) -> Vec<Sample> {
         let here = self.0.settings.role.services();
         let mut samples = Vec::new();
@@ -199,6 +207,26 @@ impl BusWatch for Watch {
                     Kind::Counter,
                     "Answers that came after their partition was given up.",
                     subscription.stale_completions,
+                );
+                let losses = subscription.losses;
+                sample(
+                    "bus_lost_records_total",
+                    Kind::Counter,
+                    "Records that were removed before they were taken in.",
+                    losses.lost,
+                );
+                sample(
+                    "bus_unreadable_records_total",
+                    Kind::Counter,
+                    "Records that could not be read and went to the dead letters.",
+                    losses.unreadable,
+                );
+                sample("bus_logs_went_back_total", Kind::Counter, "Logs that were read again.", losses.went_back);
+                sample(
+                    "bus_lost_ranges",
+                    Kind::Gauge,
+                    "Ranges of lost records that nobody has acknowledged.",
+                    subscription.lost_ranges.len() as u64,
                 );
                 sample("bus_drains_total", Kind::Counter, "Partitions' drains.", subscription.drains);
                 for partition in &subscription.partitions {

@@ -142,10 +142,12 @@ impl JournalSource {
             .map_err(|_| SourceFatal("the subscriber's journal does not answer".to_owned()))?
             .map_err(|error| SourceFatal(error.to_string()))?;
         (self.position, self.stored, self.end) = (position, position, offset_after(position));
-        let commit = Commit { partition: self.partition.clone(), offset: self.end, metadata: String::new() };
+        let commit =
+            Commit { partition: self.partition.clone(), offset: self.end, metadata: String::new(), log_id: None };
         let committed = (position > 0).then_some(commit);
         self.is_assigned = true;
-        owner.assigned(vec![Assignment { partition: self.partition.clone(), committed }]);
+        // Which journal it is the home journal knows: it says so by what it gives as the position.
+        owner.assigned(vec![Assignment { partition: self.partition.clone(), committed, log: None }]);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use runtime::{
 use super::{
     clock::Clock,
     health::{SubscriptionBoard, SubscriptionHealth},
+    loss::{Losses, LostRange},
     subscription::{LEAVE_WITHIN, Subscription, SubscriptionActor, SubscriptionArguments},
 };
 use crate::{ports::LogSink, record::TopicPartition};
@@ -27,6 +28,7 @@ pub struct Bridge {
 struct Registered {
     subscription: Arc<Subscription>,
     place: Current<Arc<SubscriptionBoard>>,
+    losses: Arc<Losses>,
 }
 
 /// Collects a bridge's parts.
@@ -77,7 +79,11 @@ impl BridgeBuilder {
                 return Err(BuildError::NameTaken(Arc::clone(&subscription.name)));
             }
         }
-        let register = |subscription| Registered { subscription: Arc::new(subscription), place: Current::empty() };
+        let register = |subscription| Registered {
+            subscription: Arc::new(subscription),
+            place: Current::empty(),
+            losses: Arc::default(),
+        };
         Ok(Bridge {
             subscriptions: self.subscriptions.into_iter().map(register).collect(),
             dead_letters,
@@ -119,6 +125,7 @@ impl Bridge {
 
     fn child(&self, registered: &Registered) -> ChildSpec {
         let (subscription, place) = (Arc::clone(&registered.subscription), registered.place.clone());
+        let losses = Arc::clone(&registered.losses);
         let (dead_letters, clock) = (Arc::clone(&self.dead_letters), self.clock);
         let stop_deadline = subscription.drain_within + LEAVE_WITHIN;
         let child = ChildSpec::new(subscription.name.to_string(), Restart::Permanent, move |supervisor| {
@@ -127,6 +134,7 @@ impl Bridge {
                 dead_letters: Arc::clone(&dead_letters),
                 clock,
                 place: place.clone(),
+                losses: Arc::clone(&losses),
             };
             async move {
                 let (actor, _) =
@@ -154,6 +162,19 @@ impl Bridge {
         let now_ms = self.clock.now_ms();
         let boards = self.subscriptions.iter().filter_map(|registered| registered.place.get().ok());
         boards.map(|board| board.health(now_ms)).collect()
+    }
+
+    /// Records that were removed from their logs before they were taken in, and that nobody has acknowledged: each range is a complaint
+    /// of its subscription until then, and a dead letter beyond that.
+    #[must_use]
+    pub fn lost_ranges(&self) -> Vec<LostRange> {
+        self.subscriptions.iter().flat_map(|registered| registered.losses.ranges()).collect()
+    }
+
+    /// Somebody (an operator, a reconciler) has seen to all that is known to be lost: it is no complaint any more. Gives how many
+    /// ranges that were.
+    pub fn acknowledge_loss(&self) -> usize {
+        self.subscriptions.iter().map(|registered| registered.losses.acknowledge()).sum()
     }
 
     /// Ends the quarantine of a key, after its dead letters were dealt with: its next records are delivered again. It takes

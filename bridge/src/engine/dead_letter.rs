@@ -14,6 +14,14 @@
 //! | `dlq-error` | the last failure in words, cut at [`REASON_BYTES_MAX`] |
 //! | `dlq-first-failure`, `dlq-last-failure` | when, in milliseconds since the Unix epoch |
 //!
+//! What stands for records that nobody could be given ([`notice`]: the client could not read them, or they were removed before) has
+//! neither key nor value: `dlq-origin-offset` is the first of them, and two more headers say what is missing.
+//!
+//! | header then | value |
+//! |---|---|
+//! | `dlq-content` | that there is none, and why |
+//! | `dlq-origin-last-offset` | the last of them |
+//!
 //! A dead letter that is itself refused, being too large with these headers for example, is written [without its
 //! content](without_content): key and our headers stay, and two more say what is missing.
 //!
@@ -32,7 +40,7 @@ use std::{str, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::record::{Header, Headers, OutgoingRecord, Record};
+use crate::record::{Header, Headers, OutgoingRecord, Record, TopicPartition};
 
 /// What the name of a topic of dead letters ends with.
 pub const DEAD_LETTER_SUFFIX: &str = ".dlq";
@@ -45,6 +53,8 @@ pub const ORIGIN_TOPIC: &str = "dlq-origin-topic";
 pub const ORIGIN_PARTITION: &str = "dlq-origin-partition";
 /// Offset it was read at.
 pub const ORIGIN_OFFSET: &str = "dlq-origin-offset";
+/// The last offset, where a dead letter stands for several records.
+pub const ORIGIN_LAST_OFFSET: &str = "dlq-origin-last-offset";
 /// Its timestamp in milliseconds since the Unix epoch.
 pub const ORIGIN_TIMESTAMP: &str = "dlq-origin-timestamp";
 /// The consumer group that gave it up.
@@ -75,6 +85,11 @@ pub const REPLAYED_TIMESTAMP: &str = "replayed-timestamp";
 /// dead letters at once.
 pub const UNDECODABLE: &str = "bridge-undecodable";
 
+/// What stands in a log's order for records that cannot be given: see [`notice`]. Its value is the first of their offsets.
+const NOTICE: &str = "bridge-notice-from";
+/// What kind of notice it is.
+const NOTICE_KIND: &str = "bridge-notice-kind";
+
 /// Kinds of failure, as they are counted and searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -91,6 +106,10 @@ pub enum ErrorKind {
     /// An earlier record of its key is a dead letter, and the subscription asks that later ones follow it. That is known to the
     /// partition's present owner alone: after a restart or a rebalance later records are delivered.
     Quarantined,
+    /// The client cannot make records of what is there: compressed in a way that it does not know, damaged, cut off.
+    Unreadable,
+    /// Records were removed from the log before they were taken in.
+    Lost,
 }
 
 impl ErrorKind {
@@ -104,6 +123,8 @@ impl ErrorKind {
             Self::Undecodable => "undecodable",
             Self::HeaderName => "header-name",
             Self::Quarantined => "quarantined",
+            Self::Unreadable => "unreadable",
+            Self::Lost => "lost",
         }
     }
 }
@@ -129,16 +150,45 @@ pub fn dead_letter_topic(topic: &str) -> Arc<str> {
     format!("{topic}{DEAD_LETTER_SUFFIX}").into()
 }
 
+/// What stands for the offsets `first` to `last`, of which no record can be given: it takes their place in the log's order, goes to the
+/// dead letters at once, and so leaves a durable trace before any commit is past them.
+#[must_use]
+pub fn notice(partition: &TopicPartition, kind: ErrorKind, first: i64, last: i64, reason: &str) -> Record {
+    let headers = Headers::default().with(NOTICE, first.to_string()).with(NOTICE_KIND, kind.as_str());
+    Record {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
+        offset: last,
+        timestamp_ms: None,
+        key: None,
+        value: None,
+        headers: headers.with(UNDECODABLE, cut(reason).to_owned()),
+    }
+}
+
+/// What a notice is about; nothing for a record.
+pub(crate) fn notice_kind(record: &Record) -> Option<ErrorKind> {
+    let first = record.headers.as_slice().first().filter(|header| header.name == NOTICE)?;
+    let is_lost = record.headers.get(NOTICE_KIND).is_some_and(|kind| kind == ErrorKind::Lost.as_str());
+    first.value.is_some().then_some(if is_lost { ErrorKind::Lost } else { ErrorKind::Unreadable })
+}
+
 /// The dead letter of a record that `group` gave up.
 #[must_use]
 pub fn dead_letter(record: &Record, group: &str, failure: &Failure) -> OutgoingRecord {
-    let mut headers = record.headers.as_slice().to_vec();
+    let notice_from = notice_kind(record).and_then(|_| record.headers.text(NOTICE).ok().flatten());
+    // A notice's headers are the engine's own words; they become these below.
+    let mut headers = notice_from.map_or_else(|| record.headers.as_slice().to_vec(), |_| Vec::new());
     let mut push = |name: &'static str, value: String| {
         headers.push(Header { name: Bytes::from_static(name.as_bytes()), value: Some(value.into()) });
     };
     push(ORIGIN_TOPIC, record.topic.to_string());
     push(ORIGIN_PARTITION, record.partition.to_string());
-    push(ORIGIN_OFFSET, record.offset.to_string());
+    push(ORIGIN_OFFSET, notice_from.map_or_else(|| record.offset.to_string(), str::to_owned));
+    if notice_from.is_some() {
+        push(ORIGIN_LAST_OFFSET, record.offset.to_string());
+        push(CONTENT, "there is none: no record could be read here".to_owned());
+    }
     if let Some(timestamp_ms) = record.timestamp_ms {
         push(ORIGIN_TIMESTAMP, timestamp_ms.to_string());
     }
@@ -179,7 +229,7 @@ pub enum NoOriginal {
     #[error("the record has no readable header {ORIGIN_TOPIC}: it is no dead letter")]
     NoDeadLetter,
     /// It is a dead letter without its content.
-    #[error("its content was left out when it was written: send it again from where it came from")]
+    #[error("it has no content, as its header dlq-content says: send it again from where it came from")]
     WithoutContent,
 }
 
@@ -310,6 +360,23 @@ mod tests {
         let mark = read_back(mark);
         assert_eq!((marked_by(&mark), marked_by(&letter)), (Some((2, 41)), None));
         assert_eq!(replay(&mark), Err(NoOriginal::NoDeadLetter));
+    }
+
+    #[test]
+    fn a_dead_letter_of_what_nobody_could_be_given_says_its_range_and_is_never_replayed() {
+        let partition = TopicPartition::new("orders", 3);
+        for (kind, name) in [(ErrorKind::Unreadable, "unreadable"), (ErrorKind::Lost, "lost")] {
+            let notice = notice(&partition, kind, 5, 8, "codec 7");
+            assert_eq!(notice_kind(&notice), Some(kind));
+            let failure = Failure { kind, ..failure("codec 7".into()) };
+            let letter = read_back(dead_letter(&notice, "billing", &failure));
+            let text = |name: &str| letter.headers.text(name).unwrap().unwrap().to_owned();
+            assert_eq!([text(ORIGIN_PARTITION), text(ORIGIN_OFFSET), text(ORIGIN_LAST_OFFSET)], ["3", "5", "8"]);
+            assert_eq!([text(ERROR_KIND), text(ERROR)], [name, "codec 7"]);
+            assert!(letter.headers.as_slice().iter().all(|header| header.name.starts_with(b"dlq-")));
+            assert_eq!(replay(&letter), Err(NoOriginal::WithoutContent));
+        }
+        assert_eq!(notice_kind(&record()), None);
     }
 
     #[test]

@@ -2,12 +2,15 @@
 //!
 //! It travels in the commit's metadata. The form is ASCII and compact: `g1:` and then, for each run of finished records, how
 //! far it begins after the end of the one before and how long it is, as numbers of five bits a letter. What does not fit
-//! into [`METADATA_BYTES_MAX`] is left out: more is done again, nothing stops and nothing is lost. A text that is not ours,
+//! into [`GAP_MAP_BYTES_MAX`] is left out: more is done again, nothing stops and nothing is lost. A text that is not ours,
 //! or of another version, is an empty map.
 
 use std::collections::VecDeque;
 
-use crate::ports::METADATA_BYTES_MAX;
+use crate::ports::{LOG_ID_BYTES_MAX, METADATA_BYTES_MAX};
+
+/// What a map may take: a commit's metadata, less the identity of its log.
+pub const GAP_MAP_BYTES_MAX: usize = METADATA_BYTES_MAX - LOG_ID_BYTES_MAX;
 
 const PREFIX: &str = "g1:";
 /// Each stands for its index: the low five bits are the digit, the sixth says that more digits follow.
@@ -58,7 +61,7 @@ pub fn encode(offset: i64, runs: impl Iterator<Item = (i64, i64)>) -> String {
         push_number(&mut text, first - end);
         push_number(&mut text, last - first);
         end = last;
-        if text.len() > METADATA_BYTES_MAX {
+        if text.len() > GAP_MAP_BYTES_MAX {
             text.truncate(length);
             break;
         }
@@ -131,11 +134,11 @@ mod tests {
         #[test]
         fn what_is_read_is_a_first_part_of_what_was_written_and_all_of_it_where_it_fits((offset, runs) in runs()) {
             let text = encode(offset, runs.iter().copied());
-            prop_assert!(text.is_ascii() && text.len() <= METADATA_BYTES_MAX);
+            prop_assert!(text.is_ascii() && text.len() <= GAP_MAP_BYTES_MAX);
             let read: Vec<_> = GapMap::decode(offset, &text).runs.into();
             prop_assert_eq!(&runs[..read.len()], &read[..]);
             // One run is at most two times thirteen letters.
-            prop_assert!(read.len() == runs.len() || text.len() + 26 > METADATA_BYTES_MAX);
+            prop_assert!(read.len() == runs.len() || text.len() + 26 > GAP_MAP_BYTES_MAX);
         }
 
         #[test]

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::{
     clock::whole_ms,
+    loss::{LossCounters, Losses, LostRange},
     partition::{PartitionBoard, PartitionReport},
     partition_core::Front,
 };
@@ -56,6 +57,10 @@ pub struct SubscriptionHealth {
     pub drains: u64,
     /// How long the last one took.
     pub last_drain_ms: i64,
+    /// What was lost, and not acknowledged.
+    pub lost_ranges: Vec<LostRange>,
+    /// What became of its logs.
+    pub losses: LossCounters,
     /// Its partitions.
     pub partitions: Vec<PartitionHealth>,
 }
@@ -148,6 +153,7 @@ pub(crate) struct SubscriptionBoard {
     is_stopping: AtomicBool,
     ticked_at_ms: AtomicI64,
     stale: Arc<AtomicU64>,
+    losses: Arc<Losses>,
     state: Mutex<BoardState>,
 }
 
@@ -184,6 +190,11 @@ struct PlaceState {
 }
 
 impl PartitionPlace {
+    /// The offset after the newest record, where it is known.
+    pub(crate) fn high_watermark(&self) -> Option<i64> {
+        self.state().high_watermark
+    }
+
     pub(crate) fn note_records(&self, now_ms: i64) {
         let mut state = self.state();
         state.records_at_ms = now_ms;
@@ -292,7 +303,13 @@ fn stall(
 }
 
 impl SubscriptionBoard {
-    pub(crate) fn new(name: Arc<str>, group: Arc<str>, stall_after: Duration, now_ms: i64) -> Self {
+    pub(crate) fn new(
+        name: Arc<str>,
+        group: Arc<str>,
+        stall_after: Duration,
+        losses: Arc<Losses>,
+        now_ms: i64,
+    ) -> Self {
         Self {
             name,
             group,
@@ -300,6 +317,7 @@ impl SubscriptionBoard {
             is_stopping: AtomicBool::new(false),
             ticked_at_ms: AtomicI64::new(now_ms),
             stale: Arc::default(),
+            losses,
             state: Mutex::default(),
         }
     }
@@ -314,6 +332,10 @@ impl SubscriptionBoard {
 
     pub(crate) fn ticked(&self, now_ms: i64) {
         self.ticked_at_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     pub(crate) fn stale(&self) -> Arc<AtomicU64> {
@@ -370,6 +392,8 @@ impl SubscriptionBoard {
                     place.state().high_watermark = Some(offset);
                 }
             }
+            // The pump's to deal with; what there is to see of it stands in the losses.
+            SourceEvent::Unreadable { .. } | SourceEvent::Skipped { .. } | SourceEvent::WentBack { .. } => {}
         }
     }
 
@@ -411,6 +435,9 @@ impl SubscriptionBoard {
             complaints.push("no place in the group yet".to_owned());
         }
         let is_ready = state.has_joined && state.unreachable.is_none();
+        complaints.extend(self.losses.complaints(now_ms, |partition| {
+            state.partitions.get(partition).map(|place| place.board.report(|report| report.frontier))
+        }));
         complaints.extend(partitions.iter().filter_map(complaint));
         SubscriptionHealth {
             name: Arc::clone(&self.name),
@@ -424,6 +451,8 @@ impl SubscriptionBoard {
             stale_completions: self.stale.load(Ordering::Relaxed),
             drains: state.drains,
             last_drain_ms: state.last_drain_ms,
+            lost_ranges: self.losses.ranges(),
+            losses: self.losses.counters(),
             partitions,
         }
     }

@@ -16,7 +16,7 @@
 //! - `partition`: its actor; `pump`: the thread that owns a source; [`credits`]: how much it takes
 //! - [`stored_offsets`]: progress in a store of your own instead of the log
 //! - [`dead_letter`]: what is written, and how it comes back; [`codec`]: values and messages
-//! - [`health`]: what there is to see, and whether it is well
+//! - [`health`]: what there is to see, and whether it is well; [`loss`]: what was lost of a log, until it is acknowledged
 
 pub mod bridge;
 pub(crate) mod clock;
@@ -29,6 +29,7 @@ pub mod handler;
 pub mod health;
 pub mod lanes;
 pub mod ledger;
+pub mod loss;
 mod partition;
 pub mod partition_core;
 mod pump;

@@ -101,6 +101,8 @@ pub(crate) struct PartitionArguments {
     pub(crate) partition: TopicPartition,
     pub(crate) epoch: u64,
     pub(crate) committed: Option<Commit>,
+    /// Of which log the offsets are, where that is known.
+    pub(crate) log_id: Option<Arc<str>>,
     pub(crate) settings: CoreSettings,
     pub(crate) group: Arc<str>,
     pub(crate) handler: Arc<dyn Handler>,
@@ -112,6 +114,7 @@ pub(crate) struct PartitionArguments {
 
 pub(crate) struct PartitionState {
     partition: TopicPartition,
+    log_id: Option<Arc<str>>,
     epoch: u64,
     core: PartitionCore,
     group: Arc<str>,
@@ -159,6 +162,7 @@ impl Actor for PartitionActor {
             core: PartitionCore::new(arguments.settings, arguments.committed.as_ref()),
             returns: arguments.returns,
             partition: arguments.partition,
+            log_id: arguments.log_id,
             epoch: arguments.epoch,
             group: arguments.group,
             handler: arguments.handler,
@@ -303,8 +307,12 @@ impl PartitionState {
         let Some(reply) = self.draining.take() else { return };
         // From here on an answer is too late: it would say "done" of what the commit does not hold.
         self.returns.close();
-        let commit =
-            self.core.commit().map(|(offset, metadata)| Commit { partition: self.partition.clone(), offset, metadata });
+        let commit = self.core.commit().map(|(offset, metadata)| Commit {
+            partition: self.partition.clone(),
+            offset,
+            metadata,
+            log_id: self.log_id.clone(),
+        });
         // A pump that no longer waits does not mind.
         drop(reply.send(Drained { epoch: self.epoch, commit }));
         myself.stop(None);

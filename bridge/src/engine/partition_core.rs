@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    dead_letter::{ErrorKind, Failure, UNDECODABLE, cut},
+    dead_letter::{ErrorKind, Failure, UNDECODABLE, cut, notice_kind},
     delivery::{Outcome, Reason, Ticket},
     gap_map::{self, GapMap},
     lanes::{Hold, KeyLanes, LaneId, LaneState},
@@ -274,7 +274,8 @@ impl PartitionCore {
             }
             let sequence = self.ledger.push(record.offset);
             let size_bytes = record.size_bytes();
-            if self.finished_before.takes(record.offset) {
+            // What a former owner finished of them is not what a notice is about: the rest is.
+            if notice_kind(record).is_none() && self.finished_before.takes(record.offset) {
                 self.counters.finished_before += 1;
                 self.free(size_bytes);
                 self.ledger.finish(sequence);
@@ -757,7 +758,8 @@ fn unreadable(record: &Record) -> Option<(ErrorKind, Option<Reason>)> {
         return Some((ErrorKind::HeaderName, Some("the name of a header is no UTF-8".into())));
     }
     let reason = record.headers.get(UNDECODABLE)?;
-    Some((ErrorKind::Undecodable, Some(String::from_utf8_lossy(reason).into_owned().into())))
+    let kind = notice_kind(record).unwrap_or(ErrorKind::Undecodable);
+    Some((kind, Some(String::from_utf8_lossy(reason).into_owned().into())))
 }
 
 /// SplitMix64: every bit of the input reaches every bit of the output.
@@ -795,7 +797,7 @@ mod tests {
 
     fn commit(offset: i64, runs: &[(i64, i64)]) -> Commit {
         let partition = crate::record::TopicPartition::new("t", 0);
-        Commit { partition, offset, metadata: gap_map::encode(offset, runs.iter().copied()) }
+        Commit { partition, offset, metadata: gap_map::encode(offset, runs.iter().copied()), log_id: None }
     }
 
     fn deliveries(core: &mut PartitionCore, now_ms: i64) -> Vec<DeliveryOrder> {

@@ -3,7 +3,8 @@
 //! It owns the source, calls [`LogSource::poll`] without pause and is the owner of its partitions: it starts an actor for
 //! each, sends it records in batches, holds the credits, collects commits, and drains what is revoked. When the source is
 //! beyond help, or a partition's actor has died, it gives everything up and opens a new source, which begins at what is
-//! committed. It ends when its subscription is told to, in order: drained, committed, left. It decides nothing about records.
+//! committed. A log that is not the one that was read begins again at its first record; what is missing or cannot be read becomes a
+//! dead letter in its place. It ends when its subscription is told to, in order: drained, committed, left. It decides nothing about records.
 
 use std::{
     collections::HashMap,
@@ -24,6 +25,7 @@ use tokio::runtime::Handle;
 use super::{
     clock::Clock,
     credits::{CreditWindow, least},
+    dead_letter::{ErrorKind, notice},
     delivery::Returns,
     health::{PartitionPlace, SubscriptionBoard},
     partition::{Drained, PartitionActor, PartitionArguments, PartitionBoard, PartitionMessage},
@@ -31,7 +33,8 @@ use super::{
     subscription::Subscription,
 };
 use crate::{
-    ports::{Assignment, Commit, Credit, LogSink, LogSource, PartitionOwner, SourceEvent},
+    continuity::{Continuity, continuity},
+    ports::{Assignment, Commit, Credit, LogSink, LogSource, LogState, PartitionOwner, SourceEvent},
     record::{Record, TopicPartition},
 };
 
@@ -60,8 +63,18 @@ pub(crate) struct PumpArguments {
     pub(crate) runtime: Handle,
 }
 
+/// Where this process last stood in a partition.
+struct Known {
+    log_id: Option<Arc<str>>,
+    /// The first record that was not finished.
+    frontier: Option<i64>,
+    /// The end of the log, as far as it was known.
+    end: Option<i64>,
+}
+
 struct OwnedPartition {
     epoch: u64,
+    log_id: Option<Arc<str>>,
     actor: ActorRef<PartitionMessage>,
     returns: Arc<Returns>,
     board: Arc<PartitionBoard>,
@@ -103,6 +116,8 @@ pub(crate) struct Pump {
     report_at: Instant,
     commit_at: Instant,
     commits_sent: HashMap<TopicPartition, Instant>,
+    /// Of partitions that were ours: a log that was made again has no commits, and only this tells it from one that is new to us.
+    known: HashMap<TopicPartition, Known>,
 }
 
 impl Pump {
@@ -117,6 +132,7 @@ impl Pump {
             report_at: now,
             commit_at: now,
             commits_sent: HashMap::new(),
+            known: HashMap::new(),
         }
     }
 
@@ -220,13 +236,80 @@ impl Pump {
             }
             self.commits_sent.insert(partition.clone(), now);
             let (offset, metadata) = commit;
-            commits.push(Commit { partition: partition.clone(), offset, metadata });
+            commits.push(Commit { partition: partition.clone(), offset, metadata, log_id: owned.log_id.clone() });
         }
         commits
     }
 
+    /// Begins a partition; where it is to be read from, where that is not at what is committed.
+    fn begin(&mut self, mut assignment: Assignment) -> Option<i64> {
+        let partition = assignment.partition.clone();
+        let relation = match (&assignment.log, &assignment.committed, self.known.get(&partition)) {
+            (Some(log), Some(commit), _) => continuity(commit.offset, commit.log_id.as_deref(), log),
+            // Without a commit only another identity tells: the commits of a group may be removed for other reasons too.
+            (Some(log), None, Some(Known { log_id: Some(id), frontier, .. }))
+                if log.id.as_ref().is_some_and(|now| now != id) =>
+            {
+                continuity(frontier.unwrap_or(0), Some(id), log)
+            }
+            _ => Continuity::GoesOn,
+        };
+        let log = assignment.log.clone();
+        match (relation, log) {
+            (Continuity::WentBack(reason), Some(log)) => {
+                self.note_went_back(&partition, &log, &reason);
+                assignment.committed = None;
+                self.start(assignment);
+                Some(log.first)
+            }
+            (Continuity::Skipped { from, to }, _) => {
+                self.start(assignment);
+                self.skipped(&partition, from, to);
+                Some(to)
+            }
+            _ => {
+                self.start(assignment);
+                None
+            }
+        }
+    }
+
+    fn note_went_back(&mut self, partition: &TopicPartition, log: &LogState, reason: &str) {
+        let name = &self.arguments.subscription.name;
+        tracing::error!(subscription = %name, %partition, first = log.first, end = log.end, reason,
+            "the log went back: it is read again from its first record");
+        let losses = self.arguments.board.losses();
+        losses.went_back(partition, reason, log.end, self.arguments.clock.now_ms());
+        // What the former log still held for us is gone with it.
+        if let Some(Known { frontier: Some(frontier), end: Some(end), .. }) = self.known.remove(partition)
+            && frontier < end
+        {
+            tracing::error!(subscription = %name, %partition, first = frontier, last = end - 1,
+                "records of the former log were not taken in");
+            losses.lost(partition, frontier, end - 1, "the log went away before they were taken in");
+        }
+    }
+
+    /// Records are gone: what stands for them goes the way of records, so that no commit passes it before its dead letter is durable.
+    fn skipped(&mut self, partition: &TopicPartition, from: i64, to: i64) {
+        let name = &self.arguments.subscription.name;
+        let reason = "removed from the log before they were taken in";
+        tracing::error!(subscription = %name, %partition, first = from, last = to - 1, "records were {reason}");
+        self.arguments.board.losses().lost(partition, from, to - 1, reason);
+        self.records(partition, vec![notice(partition, ErrorKind::Lost, from, to - 1, reason)]);
+    }
+
+    fn unreadable(&mut self, partition: &TopicPartition, first: i64, last: i64, reason: &str) {
+        let name = &self.arguments.subscription.name;
+        tracing::error!(subscription = %name, %partition, first, last, reason,
+            "records that cannot be read are stepped over and go to the dead letters");
+        self.arguments.board.losses().unreadable(first, last);
+        self.records(partition, vec![notice(partition, ErrorKind::Unreadable, first, last, reason)]);
+    }
+
     fn start(&mut self, assignment: Assignment) {
-        let Assignment { partition, committed } = assignment;
+        let Assignment { partition, committed, log } = assignment;
+        let log_id = log.and_then(|log| log.id);
         self.epoch += 1;
         let (arguments, epoch) = (&self.arguments, self.epoch);
         let subscription = &arguments.subscription;
@@ -239,6 +322,7 @@ impl Pump {
             partition: partition.clone(),
             epoch,
             committed,
+            log_id: log_id.clone(),
             settings: CoreSettings {
                 retry: subscription.retry,
                 on_dead_key: subscription.on_dead_key,
@@ -269,6 +353,7 @@ impl Pump {
         let window = CreditWindow::new(limits.partition);
         let owned = OwnedPartition {
             epoch,
+            log_id,
             actor,
             returns,
             board,
@@ -291,7 +376,11 @@ impl Pump {
     fn forget(&mut self, partition: &TopicPartition) -> Option<OwnedPartition> {
         self.arguments.board.unassigned(partition);
         self.commits_sent.remove(partition);
-        self.partitions.remove(partition)
+        let owned = self.partitions.remove(partition)?;
+        let frontier = owned.board.report(|report| report.frontier);
+        let known = Known { log_id: owned.log_id.clone(), frontier, end: owned.place.high_watermark() };
+        self.known.insert(partition.clone(), known);
+        Some(owned)
     }
 
     fn pause(&self, pause: Duration) {
@@ -304,8 +393,9 @@ impl Pump {
 }
 
 impl PartitionOwner for Pump {
-    fn assigned(&mut self, assignments: Vec<Assignment>) {
+    fn assigned(&mut self, assignments: Vec<Assignment>) -> Vec<(TopicPartition, i64)> {
         self.arguments.board.has_joined();
+        let mut elsewhere = Vec::new();
         for assignment in assignments {
             tracing::info!(
                 subscription = %self.arguments.subscription.name,
@@ -317,8 +407,10 @@ impl PartitionOwner for Pump {
                 // A source that gives what it has given already has lost it in between.
                 self.lost(std::slice::from_ref(&assignment.partition));
             }
-            self.start(assignment);
+            let partition = assignment.partition.clone();
+            elsewhere.extend(self.begin(assignment).map(|offset| (partition, offset)));
         }
+        elsewhere
     }
 
     fn credit(&self, partition: &TopicPartition) -> Credit {
@@ -408,6 +500,18 @@ impl PartitionOwner for Pump {
     }
 
     fn event(&mut self, event: SourceEvent) {
-        self.arguments.board.event(event);
+        match event {
+            SourceEvent::Unreadable { partition, first, last, reason } => {
+                self.unreadable(&partition, first, last, &reason);
+            }
+            SourceEvent::Skipped { partition, from, to } => self.skipped(&partition, from, to),
+            SourceEvent::WentBack { partition, log, reason } => {
+                // What is on its way was of the former log: its answers are stale, and nothing of it is committed.
+                self.lost(std::slice::from_ref(&partition));
+                self.note_went_back(&partition, &log, &reason);
+                self.start(Assignment { partition, committed: None, log: Some(log) });
+            }
+            other => self.arguments.board.event(other),
+        }
     }
 }

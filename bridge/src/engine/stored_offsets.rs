@@ -198,16 +198,22 @@ struct Between<'a> {
 }
 
 impl PartitionOwner for Between<'_> {
-    fn assigned(&mut self, assignments: Vec<Assignment>) {
+    fn assigned(&mut self, assignments: Vec<Assignment>) -> Vec<(TopicPartition, i64)> {
         match self.progress.load(&assignments) {
             Err(reason) => {
                 self.progress.fatal = Some(format!("what was committed cannot be read from the store: {reason}"));
+                Vec::new()
             }
             Ok(stored) => {
                 let begun = assignments.into_iter().zip(stored);
                 let begun: Vec<_> =
                     begun.filter_map(|(assignment, stored)| self.progress.begin(assignment, stored)).collect();
-                self.owner.assigned(begun);
+                let elsewhere = self.owner.assigned(begun);
+                // What is stored of these is of another log, or gone: it says nothing about the records that come.
+                for (partition, _) in &elsewhere {
+                    self.progress.begun.insert(partition.clone(), Begin::Anywhere);
+                }
+                elsewhere
             }
         }
     }
@@ -261,6 +267,11 @@ impl PartitionOwner for Between<'_> {
     }
 
     fn event(&mut self, event: SourceEvent) {
+        if let SourceEvent::WentBack { partition, .. } | SourceEvent::Skipped { partition, .. } = &event
+            && let Some(begin) = self.progress.begun.get_mut(partition)
+        {
+            *begin = Begin::Anywhere;
+        }
         self.owner.event(event);
     }
 }

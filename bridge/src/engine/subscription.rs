@@ -14,6 +14,7 @@ use super::{
     clock::Clock,
     handler::Handler,
     health::SubscriptionBoard,
+    loss::Losses,
     partition_core::OnDeadKey,
     pump::{Pump, PumpArguments},
     retry::RetryPolicy,
@@ -205,6 +206,8 @@ pub(crate) struct SubscriptionArguments {
     pub(crate) clock: Clock,
     /// Where the present incarnation's board is found.
     pub(crate) place: Current<Arc<SubscriptionBoard>>,
+    /// What was lost, which every incarnation remembers.
+    pub(crate) losses: Arc<Losses>,
 }
 
 pub(crate) struct SubscriptionState {
@@ -232,11 +235,12 @@ impl Actor for SubscriptionActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let SubscriptionArguments { subscription, dead_letters, clock, place } = arguments;
+        let SubscriptionArguments { subscription, dead_letters, clock, place, losses } = arguments;
         let board = Arc::new(SubscriptionBoard::new(
             Arc::clone(&subscription.name),
             Arc::clone(&subscription.group),
             subscription.stall_after,
+            losses,
             clock.now_ms(),
         ));
         place.set(Arc::clone(&board));

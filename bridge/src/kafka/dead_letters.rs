@@ -20,8 +20,8 @@ use rdkafka::{
 };
 
 use super::{
+    batch::record_of,
     settings::{KafkaClientSettings, QuietContext, SettingsError},
-    source::record_of,
     topics::{KafkaTopics, TopicError},
 };
 use crate::{

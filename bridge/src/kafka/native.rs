@@ -4,18 +4,21 @@
 //! - Commits whose results come back: rdkafka's asynchronous commit drops them, and its synchronous one hides that single
 //!   partitions failed.
 //! - What a list of partitions holds when its metadata, which another program may have written, is no UTF-8.
-//! - A partition's messages many at a time: rdkafka makes an event and a counted reference for each.
+//! - A partition's messages many at a time: rdkafka makes an event and a counted reference for each; and the offset and the words of an
+//!   error among them, which rdkafka drops.
+//! - What a topic's identity is, and where a partition's log begins by the newest answer to a fetch.
 //!
 //! It owns the messages that were taken from a queue and not given back ([`TakenMessages`]), and keeps no other pointer.
 
 #![allow(unsafe_code)]
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     ffi::{CStr, CString, c_char, c_void},
     ptr::{self, NonNull},
     slice,
     sync::Arc,
+    time::Duration,
 };
 
 use rdkafka::{
@@ -67,6 +70,11 @@ impl<'a> Message<'a> {
     /// Set where this is no record but the news that the partition cannot be read.
     pub(super) fn error(self) -> Option<RDKafkaErrorCode> {
         (self.0.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| self.0.err.into())
+    }
+
+    /// What an error says in words: its message holds them where a record holds its value.
+    pub(super) fn error_text(self) -> String {
+        String::from_utf8_lossy(self.value().unwrap_or_default()).into_owned()
     }
 
     /// Calls `take` with the name and the value of each header, in order.
@@ -221,6 +229,92 @@ pub(super) fn commit_with_result<C: ConsumerContext>(
     match result {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
         code => Err(code.into()),
+    }
+}
+
+/// The first offset and the end of a partition's log, as the newest answer to a fetch said; nothing before the first.
+pub(super) fn cached_watermarks<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Option<(i64, i64)> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client lives as long as `consumer`; the name ends with a zero; both places are ours to be written to.
+    let result = unsafe {
+        let client = consumer.client().native_ptr();
+        c::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &mut low, &mut high)
+    };
+    (result == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0).then_some((low, high))
+}
+
+/// The identities of topics, each made with its topic: nothing for one that is not there, or on brokers that know of none. It waits for
+/// the answer, `wait` at most.
+pub(super) fn topic_ids<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topics: &[Arc<str>],
+    wait: Duration,
+) -> Result<HashMap<String, Arc<str>>, RDKafkaErrorCode> {
+    let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(&**topic).ok()).collect();
+    let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+    let client = consumer.client().native_ptr();
+    // SAFETY: the client lives as long as `consumer`; the names are copied by the first call and alive until it returns. What is made
+    // here is destroyed here, each once; the answer's parts are read while the event that holds them is alive.
+    unsafe {
+        let collection = c::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+        let options = c::rd_kafka_AdminOptions_new(client, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let queue = c::rd_kafka_queue_new(client);
+        let mut words: [c_char; 256] = [0; 256];
+        c::rd_kafka_AdminOptions_set_request_timeout(options, wait_ms, words.as_mut_ptr(), words.len());
+        c::rd_kafka_DescribeTopics(client, collection, options, queue);
+        c::rd_kafka_TopicCollection_destroy(collection);
+        c::rd_kafka_AdminOptions_destroy(options);
+        let event = c::rd_kafka_queue_poll(queue, wait_ms);
+        let ids = if event.is_null() { Err(RDKafkaErrorCode::OperationTimedOut) } else { described_ids(event) };
+        if !event.is_null() {
+            c::rd_kafka_event_destroy(event);
+        }
+        c::rd_kafka_queue_destroy(queue);
+        ids
+    }
+}
+
+/// # Safety
+/// The event must be alive, and an answer to a question about topics.
+unsafe fn described_ids(event: *mut c::rd_kafka_event_t) -> Result<HashMap<String, Arc<str>>, RDKafkaErrorCode> {
+    // SAFETY: the caller's promise; what is read of the event lives as long as it.
+    unsafe {
+        let code = c::rd_kafka_event_error(event);
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(code.into());
+        }
+        let result = c::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return Err(RDKafkaErrorCode::Fail);
+        }
+        let mut count = 0;
+        let topics = c::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if topics.is_null() || count == 0 {
+            return Ok(HashMap::new());
+        }
+        let mut ids = HashMap::with_capacity(count);
+        for topic in slice::from_raw_parts(topics, count) {
+            let id = c::rd_kafka_TopicDescription_topic_id(*topic);
+            let error = c::rd_kafka_TopicDescription_error(*topic);
+            if !error.is_null() && c::rd_kafka_error_code(error) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+                || id.is_null()
+                || (c::rd_kafka_Uuid_most_significant_bits(id), c::rd_kafka_Uuid_least_significant_bits(id)) == (0, 0)
+            {
+                continue;
+            }
+            let name = CStr::from_ptr(c::rd_kafka_TopicDescription_name(*topic)).to_string_lossy().into_owned();
+            let id = c::rd_kafka_Uuid_base64str(id);
+            if !id.is_null() {
+                ids.insert(name, CStr::from_ptr(id).to_string_lossy().into());
+            }
+        }
+        Ok(ids)
     }
 }
 

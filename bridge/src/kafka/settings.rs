@@ -3,7 +3,7 @@
 //! It owns the settings only. The ones that differ from librdkafka's defaults stand here with their reasons; what only a
 //! consumer or a producer needs stands beside it.
 
-use std::{env, fmt, fs, io};
+use std::{env, fmt, fs, io, str::FromStr};
 
 use rdkafka::{
     client::ClientContext,
@@ -36,6 +36,53 @@ pub enum SettingsError {
     /// There is no thread for the client.
     #[error("no thread for the Kafka client: {0}")]
     Thread(#[from] io::Error),
+}
+
+/// How what we write is compressed. Every one of them can be read by this build, whoever wrote it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all, the default: every client in every language reads it without further packages, as it does [`Gzip`](Self::Gzip); of the
+    /// two it costs the shop's processor nothing. A broker can compress a topic by itself (`compression.type`).
+    #[default]
+    None,
+    /// Small, and read by everybody; slow to make.
+    Gzip,
+    /// Quick; many clients need a package for it.
+    Snappy,
+    /// Quick; many clients need a package for it.
+    Lz4,
+    /// Small and quick; many clients need a package for it.
+    Zstd,
+}
+
+impl Compression {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// Its name in settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// It is none of those that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is none, gzip, snappy, lz4 or zstd")]
+pub struct UnknownCompression;
+
+impl FromStr for Compression {
+    type Err = UnknownCompression;
+
+    fn from_str(name: &str) -> Result<Self, UnknownCompression> {
+        Self::ALL.into_iter().find(|known| known.name() == name).ok_or(UnknownCompression)
+    }
 }
 
 /// Where Kafka is and who we say we are.

@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 
 use super::{
     native,
-    settings::{KafkaClientSettings, SettingsError, whisper},
+    settings::{Compression, KafkaClientSettings, SettingsError, whisper},
 };
 use crate::{
     ports::{Acknowledge, LogSink, NotTaken, SinkError, Written},
@@ -51,6 +51,8 @@ pub struct KafkaSinkConfig {
     pub client: KafkaClientSettings,
     /// How long a record waits for others that go with it. Less is quicker for one record, and slower for many.
     pub linger: Duration,
+    /// How batches of records are compressed.
+    pub compression: Compression,
     /// A record that was not acknowledged after this long has failed, and may have been written.
     pub delivery_timeout: Duration,
     /// The most records on their way.
@@ -68,6 +70,7 @@ impl KafkaSinkConfig {
         Self {
             client,
             linger: Duration::from_millis(5),
+            compression: Compression::default(),
             delivery_timeout: Duration::from_secs(30),
             records_max: 100_000,
             bytes_max: 64 << 20,
@@ -82,7 +85,7 @@ impl KafkaSinkConfig {
             .set("acks", "all")
             // As Java's clients choose: whoever else writes to the topic puts a key into the same partition.
             .set("partitioner", "murmur2_random")
-            .set("compression.type", "lz4")
+            .set("compression.type", self.compression.name())
             .set("linger.ms", self.linger.as_millis().to_string())
             .set("delivery.timeout.ms", self.delivery_timeout.as_millis().to_string())
             .set("message.max.bytes", self.record_bytes_max.to_string())
@@ -393,7 +396,9 @@ mod tests {
 
     #[test]
     fn the_default_build_takes_every_setting_of_the_sink() {
-        // lz4 among them: librdkafka brings its own.
-        drop(KafkaSink::start(KafkaSinkConfig::new(KafkaClientSettings::plain("127.0.0.1:1", "test"))).unwrap());
+        for compression in Compression::ALL {
+            let config = KafkaSinkConfig::new(KafkaClientSettings::plain("127.0.0.1:1", "test"));
+            drop(KafkaSink::start(KafkaSinkConfig { compression, ..config }).unwrap());
+        }
     }
 }

@@ -11,42 +11,45 @@
 //!   what it has fetched, and fetch it again. Without credit the queue fills to its bound and fetching stops by itself.
 //! - The records of one batch share one buffer: a record costs no allocation.
 //! - Nothing is committed but what the owner says, and every commit's result comes back to it.
+//! - A log that is not the one that was read, records that are gone, and records that the client cannot read are told; the last are
+//!   stepped over. What shows them: an error in a partition's queue, offsets that go back or jump, the log's ends in the statistics,
+//!   the topic's identity, which is asked for now and then, and silence where there are records. [`Examiner`] finds out which it is.
 //!
 //! It does **not** decide what is finished, hold records back, or reorder anything.
 
 use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use rdkafka::{
     config::{ClientConfig, FromClientConfigAndContext},
-    consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{BorrowedMessage, Message},
+    message::Message,
     topic_partition_list::{Offset, TopicPartitionList},
 };
 
 use super::{
+    assigned::AssignedPartition,
+    batch::record_of,
+    examiner::{Answer, Examiner, Question, Suspicion, state_of},
     group::{GroupContext, Told, assign, unassign},
-    native::{self, Listed, TakenMessages},
+    native::{self, Listed},
     settings::{KafkaClientSettings, SettingsError, is_unreachable},
     statistics,
     wakeup::Wakeup,
 };
 use crate::{
     engine::{OpenSource, Subscription, Topics},
-    ports::{Assignment, Commit, LogSource, METADATA_BYTES_MAX, PartitionOwner, SourceEvent, SourceFatal},
-    record::{Header, Headers, Record, TopicPartition},
+    ports::{
+        Assignment, Commit, LOG_ID_BYTES_MAX, LogSource, LogState, METADATA_BYTES_MAX, PartitionOwner, SourceEvent,
+        SourceFatal,
+    },
+    record::TopicPartition,
 };
 
-/// Records given at once. It bounds how long the main queue waits; a larger batch gains nothing more.
-const BATCH_RECORDS_MAX: usize = 1_024;
 /// Events of the main queue served in one turn.
 const MAIN_EVENTS_MAX: usize = 64;
 /// While a partition has records but no credit, credit is asked for again after this.
@@ -55,6 +58,15 @@ const CREDIT_EVERY: Duration = Duration::from_millis(1);
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// How long an assignment waits for what was committed. Past it the partitions are read all the same, without the gaps.
 const COMMITTED_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long an assignment waits for what the logs are like. Past it they are compared later.
+const STATE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often the topics' identities are asked for: a topic that was made again and has grown beyond where it was read shows in nothing
+/// else.
+const IDS_EVERY: Duration = Duration::from_secs(5);
+/// How long a step over what cannot be read may take.
+pub(super) const SEEK_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Before the identity of the log in a commit's metadata; `;` ends it.
+const LOG_ID_PREFIX: &str = "log:";
 /// How long a revocation waits for its commit. The whole group waits meanwhile.
 const LAST_COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long leaving the group may take before the source goes without it.
@@ -138,6 +150,8 @@ impl KafkaSourceConfig {
             .set("enable.auto.offset.store", "false")
             // The default, the end of the log, loses what came before a group's first start.
             .set("auto.offset.reset", "earliest")
+            // A bit that turned on the way or on the broker's disk is a dead letter, not another price.
+            .set("check.crcs", "true")
             .set("isolation.level", if self.read_committed { "read_committed" } else { "read_uncommitted" })
             .set("allow.auto.create.topics", "false")
             // The default looks again only after a second whether a full queue has room: reading would go by fits and starts.
@@ -158,7 +172,12 @@ impl KafkaSourceConfig {
 /// See the module's text.
 pub struct KafkaSource {
     // Before the consumer, so that the handles go first: each of them holds the consumer.
-    partitions: Vec<Partition>,
+    partitions: Vec<AssignedPartition>,
+    examiner: Examiner,
+    /// Each assignment of a partition has a number of its own: an answer about a former one is none.
+    generation: u64,
+    ids_asked_at: Instant,
+    is_asking_ids: bool,
     consumer: Arc<BaseConsumer<GroupContext>>,
     wakeup: Arc<Wakeup>,
     /// What happened and was not worked off yet, in order.
@@ -177,18 +196,6 @@ enum Happened {
     NotCommitted(Commit, String),
 }
 
-struct Partition {
-    id: TopicPartition,
-    /// Taken from the queue and not given yet: what the credit had no room for.
-    taken: TakenMessages<GroupContext>,
-    /// Held for its callback, and because dropping it ends that.
-    _queue: PartitionQueue<GroupContext>,
-    /// The queue may hold something.
-    may_hold: Arc<AtomicBool>,
-    /// The offset after the last record that was given, or where reading begins, once that is known.
-    next: Option<i64>,
-}
-
 impl KafkaSource {
     /// Joins the group, in the background: whether Kafka is there or not shows in later polls.
     ///
@@ -197,12 +204,17 @@ impl KafkaSource {
     pub fn start(config: &KafkaSourceConfig) -> Result<Self, SettingsError> {
         let wakeup = Arc::new(Wakeup::default());
         let mut consumer = BaseConsumer::from_config_and_context(&config.client_config()?, GroupContext::default())?;
+        let examiner = Examiner::start(config.client_config()?, Arc::clone(&wakeup))?;
         let theirs = Arc::clone(&wakeup);
         consumer.set_nonempty_callback(move || theirs.raise());
         let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
         Ok(Self {
             partitions: Vec::new(),
+            examiner,
+            generation: 0,
+            ids_asked_at: Instant::now(),
+            is_asking_ids: false,
             consumer: Arc::new(consumer),
             wakeup,
             happened: VecDeque::new(),
@@ -229,12 +241,20 @@ impl KafkaSource {
             self.swept_at = Instant::now();
             self.partitions.iter().for_each(|partition| partition.may_hold.store(true, Ordering::Relaxed));
         }
-        let mut gave_any = false;
+        let answers: Vec<Answer> = self.examiner.answers().collect();
+        for answer in answers {
+            did_any = true;
+            self.take_answer(answer, owner);
+        }
+        self.ask_for_ids();
+        let (mut gave_any, mut suspicions) = (false, Vec::new());
         for partition in &mut self.partitions {
             if partition.may_hold.load(Ordering::Acquire) {
-                gave_any |= partition.give_batch(owner);
+                gave_any |= partition.give_batch(&self.consumer, owner);
+                suspicions.extend(partition.take_suspicion());
             }
         }
+        suspicions.into_iter().for_each(|suspicion| self.examine(suspicion));
         if gave_any {
             self.set_reachable(None, owner);
         }
@@ -256,6 +276,7 @@ impl KafkaSource {
                 let id = TopicPartition::new(message.topic(), message.partition());
                 if let Some(partition) = self.partitions.iter_mut().find(|partition| partition.id == id) {
                     partition.next = Some(message.offset() + 1);
+                    partition.is_quiet_since_reports = 0;
                     owner.records(&id, record_of(&message).into_iter().collect());
                 }
             }
@@ -288,20 +309,87 @@ impl KafkaSource {
             .map(|listed| TopicPartition::new(listed.topic, listed.partition))
             .collect();
         let committed = self.committed(&list);
+        let mut logs = self.states(&ids);
         let mut assignments = Vec::with_capacity(ids.len());
-        for id in ids {
+        for (id, log) in ids.into_iter().zip(logs.drain(..)) {
             // An old handle that is dropped later would silence the new one: they share the queue.
             self.partitions.retain(|partition| partition.id != id);
             let committed = committed.iter().find(|commit| commit.partition == id).cloned();
             if let Some(commit) = &committed {
                 list.set_partition_offset(&id.topic, id.partition, Offset::Offset(commit.offset)).map_err(fatal)?;
             }
-            let partition = self.split(id, committed.as_ref().map(|commit| commit.offset))?;
-            assignments.push(Assignment { partition: partition.id.clone(), committed });
+            self.generation += 1;
+            let log_id = log.as_ref().and_then(|log| log.id.clone());
+            let next = committed.as_ref().map(|commit| commit.offset);
+            let partition = AssignedPartition::split(&self.consumer, &self.wakeup, id, (self.generation, log_id), next)
+                .map_err(SourceFatal)?;
+            assignments.push(Assignment { partition: partition.id.clone(), committed, log });
             self.partitions.push(partition);
         }
-        owner.assigned(assignments);
+        for (id, offset) in owner.assigned(assignments) {
+            list.set_partition_offset(&id.topic, id.partition, Offset::Offset(offset)).map_err(fatal)?;
+            if let Some(partition) = self.partitions.iter_mut().find(|partition| partition.id == id) {
+                partition.next = Some(offset);
+            }
+        }
         assign(&self.consumer, &list).map_err(fatal)
+    }
+
+    /// What the logs of these are like, as far as the brokers say so in time.
+    fn states(&self, ids: &[TopicPartition]) -> Vec<Option<LogState>> {
+        let deadline = Instant::now() + STATE_WAIT_MAX;
+        let topics: BTreeSet<Arc<str>> = ids.iter().map(|id| Arc::clone(&id.topic)).collect();
+        let topics: Vec<Arc<str>> = topics.into_iter().collect();
+        let log_ids = native::topic_ids(&self.consumer, &topics, STATE_WAIT_MAX).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the topics' identities are not known");
+            Default::default()
+        });
+        let state = |id: &TopicPartition| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let state = state_of(&self.consumer, id, log_ids.get(&*id.topic).cloned(), left);
+            state.inspect_err(|reason| tracing::debug!(partition = %id, reason, "where the log ends is not known")).ok()
+        };
+        ids.iter().map(|id| (Instant::now() < deadline).then(|| state(id)).flatten()).collect()
+    }
+
+    fn ask_for_ids(&mut self) {
+        if self.is_asking_ids || self.partitions.is_empty() || self.ids_asked_at.elapsed() < IDS_EVERY {
+            return;
+        }
+        self.ids_asked_at = Instant::now();
+        let topics: BTreeSet<Arc<str>> =
+            self.partitions.iter().map(|partition| Arc::clone(&partition.id.topic)).collect();
+        self.is_asking_ids = self.examiner.ask(&self.consumer, Question::Ids(topics.into_iter().collect()));
+    }
+
+    fn examine(&mut self, suspicion: Suspicion) {
+        tracing::debug!(partition = %suspicion.partition, position = suspicion.position, evidence = suspicion.evidence, "examined");
+        let partition = self.partitions.iter_mut().find(|partition| partition.generation == suspicion.generation);
+        let is_asked = self.examiner.ask(&self.consumer, Question::Partition(suspicion));
+        if let Some(partition) = partition {
+            partition.is_examined = is_asked;
+        }
+    }
+
+    fn take_answer(&mut self, answer: Answer, owner: &mut dyn PartitionOwner) {
+        match answer {
+            Answer::Ids(ids) => {
+                self.is_asking_ids = false;
+                let suspicions: Vec<Suspicion> =
+                    self.partitions.iter_mut().filter_map(|partition| partition.compare_id(&ids)).collect();
+                suspicions.into_iter().for_each(|suspicion| self.examine(suspicion));
+            }
+            Answer::Partition(id, generation, finding) => {
+                let consumer = Arc::clone(&self.consumer);
+                let partition = self.partitions.iter_mut().find(|partition| partition.generation == generation);
+                // Given up meanwhile: its next owner finds the same.
+                let Some(partition) = partition.filter(|partition| partition.id == id) else { return };
+                partition.is_examined = false;
+                if let Err(reason) = partition.act_on(finding, &consumer, owner) {
+                    owner.event(SourceEvent::PartitionFailed(id, reason));
+                }
+            }
+        }
     }
 
     /// What was committed for these. Nothing when the broker does not say so in time: then the client itself begins at the
@@ -318,22 +406,6 @@ impl KafkaSource {
                 Vec::new()
             }
         }
-    }
-
-    fn split(&self, id: TopicPartition, next: Option<i64>) -> Result<Partition, SourceFatal> {
-        let mut queue = self
-            .consumer
-            .split_partition_queue(&id.topic, id.partition)
-            .ok_or_else(|| SourceFatal(format!("{id} has no queue")))?;
-        let may_hold = Arc::new(AtomicBool::new(true));
-        let (holds, wakeup) = (Arc::clone(&may_hold), Arc::clone(&self.wakeup));
-        queue.set_nonempty_callback(move || {
-            holds.store(true, Ordering::Release);
-            wakeup.raise();
-        });
-        let taken = TakenMessages::new(Arc::clone(&self.consumer), &id.topic, id.partition)
-            .ok_or_else(|| SourceFatal(format!("{id} has no name")))?;
-        Ok(Partition { id, taken, _queue: queue, may_hold, next })
     }
 
     fn give_up(&mut self, list: &TopicPartitionList, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
@@ -402,18 +474,18 @@ impl KafkaSource {
         if figures.is_connected {
             self.set_reachable(None, owner);
         }
+        let mut suspicions = Vec::new();
         for progress in figures.partitions {
-            let place = |partition: &&Partition| {
+            let place = |partition: &&mut AssignedPartition| {
                 partition.id.partition == progress.partition && *partition.id.topic == *progress.topic
             };
-            let Some(partition) = self.partitions.iter().find(place) else { continue };
-            // A log may end with marks of transactions, which nobody is ever given: they are no lag.
-            let end = match partition.next {
-                Some(next) if progress.is_drained && partition.taken.len() == 0 => next.min(progress.end),
-                _ => progress.end,
-            };
+            let Some(partition) = self.partitions.iter_mut().find(place) else { continue };
+            let end = partition.end_of(&progress);
             owner.event(SourceEvent::HighWatermark(partition.id.clone(), end));
+            partition.note_progress(&progress, owner);
+            suspicions.extend(partition.take_suspicion());
         }
+        suspicions.into_iter().for_each(|suspicion| self.examine(suspicion));
     }
 
     fn tell_failure(&mut self, error: &KafkaError, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
@@ -449,14 +521,15 @@ impl KafkaSource {
     fn try_commit(&self, commits: &[Commit]) -> Result<(), String> {
         let mut list = TopicPartitionList::with_capacity(commits.len());
         for commit in commits {
-            if commit.metadata.len() > METADATA_BYTES_MAX {
-                return Err(format!("{} bytes of metadata are more than a broker takes", commit.metadata.len()));
+            let metadata = with_log_id(commit);
+            if metadata.len() > METADATA_BYTES_MAX {
+                return Err(format!("{} bytes of metadata are more than a broker takes", metadata.len()));
             }
             let TopicPartition { topic, partition } = &commit.partition;
             let mut element = list.add_partition(topic, *partition);
             element.set_offset(Offset::Offset(commit.offset)).map_err(|error| error.to_string())?;
-            if !commit.metadata.is_empty() {
-                element.set_metadata(&commit.metadata);
+            if !metadata.is_empty() {
+                element.set_metadata(&metadata);
             }
         }
         native::commit_with_result(&self.consumer, &list).map_err(|code| code.to_string())
@@ -526,127 +599,25 @@ impl Drop for KafkaSource {
     }
 }
 
-impl Partition {
-    /// Gives the next records, within the credit; true when that were any.
-    fn give_batch(&mut self, owner: &mut dyn PartitionOwner) -> bool {
-        let credit = owner.credit(&self.id);
-        if credit.records == 0 || credit.bytes == 0 {
-            return false;
+/// A commit's metadata as the broker keeps it: with the identity of the log before it, where that is known.
+fn with_log_id(commit: &Commit) -> String {
+    match &commit.log_id {
+        Some(id) if id.len() + LOG_ID_PREFIX.len() < LOG_ID_BYTES_MAX => {
+            format!("{LOG_ID_PREFIX}{id};{}", commit.metadata)
         }
-        // Lowered before the queue is looked into: what comes from now on raises it again.
-        self.may_hold.store(false, Ordering::Release);
-        let records_max = credit.records.min(BATCH_RECORDS_MAX);
-        self.taken.take_until(records_max);
-        let (mut count, mut size, mut failure) = (0, Size::default(), None);
-        for message in self.taken.iter().take(records_max) {
-            if size.bytes >= credit.bytes {
-                break;
-            }
-            count += 1;
-            match message.error() {
-                Some(code) => failure = Some(code),
-                None => size.add(message),
-            }
-        }
-        if count < self.taken.len() || count == records_max || failure.is_some() {
-            self.may_hold.store(true, Ordering::Release);
-        }
-        let records = records(&self.id, self.taken.iter().take(count), size);
-        self.taken.give_back(count);
-        let gave_any = !records.is_empty();
-        if let Some(last) = records.last() {
-            self.next = Some(last.offset + 1);
-            owner.records(&self.id, records);
-        }
-        if let Some(code) = failure {
-            let error = KafkaError::MessageConsumption(code);
-            owner.event(SourceEvent::PartitionFailed(self.id.clone(), error.to_string()));
-        }
-        gave_any
+        _ => commit.metadata.clone(),
     }
-}
-
-/// A message on its own, with a buffer of its own.
-pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Option<Record> {
-    let (id, message) = (TopicPartition::new(message.topic(), message.partition()), native::Message::from(message));
-    let mut size = Size::default();
-    size.add(message);
-    records(&id, std::iter::once(message), size).pop()
-}
-
-/// What the records of a batch hold together.
-#[derive(Clone, Copy, Default)]
-struct Size {
-    records: usize,
-    headers: usize,
-    /// Keys, values and headers.
-    bytes: usize,
-}
-
-impl Size {
-    fn add(&mut self, message: native::Message<'_>) {
-        self.records += 1;
-        self.bytes += message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len);
-        message.for_each_header(|name, value| {
-            self.headers += 1;
-            self.bytes += name.len() + value.map_or(0, <[u8]>::len);
-        });
-    }
-}
-
-/// Copies messages into records that share one buffer; errors among them are left out. A message holds all of its fetch in
-/// memory: keeping it for as long as a record lives would keep the whole.
-fn records<'a>(
-    id: &TopicPartition,
-    messages: impl Iterator<Item = native::Message<'a>> + Clone,
-    size: Size,
-) -> Vec<Record> {
-    let messages = messages.filter(|message| message.error().is_none());
-    let mut buffer = Vec::with_capacity(size.bytes);
-    for message in messages.clone() {
-        buffer.extend_from_slice(message.key().unwrap_or_default());
-        buffer.extend_from_slice(message.value().unwrap_or_default());
-        // Looking for headers is dear, since the client reads them anew each time: not where there are none.
-        if size.headers > 0 {
-            message.for_each_header(|name, value| {
-                buffer.extend_from_slice(name);
-                buffer.extend_from_slice(value.unwrap_or_default());
-            });
-        }
-    }
-    let mut buffer = Bytes::from(buffer);
-    let mut cut = |bytes: &[u8]| buffer.split_to(bytes.len());
-    // A name of the batch's own: counting its holders disturbs no other batch on another core.
-    let topic: Arc<str> = Arc::from(&*id.topic);
-    let mut records = Vec::with_capacity(size.records);
-    for message in messages {
-        let (key, value) = (message.key().map(&mut cut), message.value().map(&mut cut));
-        let mut headers = Vec::new();
-        if size.headers > 0 {
-            message.for_each_header(|name, value| {
-                headers.push(Header { name: cut(name), value: value.map(&mut cut) });
-            });
-        }
-        records.push(Record {
-            topic: Arc::clone(&topic),
-            partition: id.partition,
-            offset: message.offset(),
-            timestamp_ms: message.timestamp_ms(),
-            key,
-            value,
-            headers: Headers::new(headers),
-        });
-    }
-    records
 }
 
 impl From<Listed> for Commit {
     fn from(listed: Listed) -> Self {
-        Self {
-            partition: TopicPartition::new(listed.topic, listed.partition),
-            offset: listed.offset,
-            metadata: listed.metadata,
-        }
+        let (log_id, metadata) = match listed.metadata.strip_prefix(LOG_ID_PREFIX).and_then(|rest| rest.split_once(';'))
+        {
+            Some((id, metadata)) => (Some(id.into()), metadata.to_owned()),
+            None => (None, listed.metadata),
+        };
+        let partition = TopicPartition::new(listed.topic, listed.partition);
+        Self { partition, offset: listed.offset, metadata, log_id }
     }
 }
 

@@ -18,8 +18,14 @@ pub(super) struct Figures {
 pub(super) struct Progress {
     pub(super) topic: String,
     pub(super) partition: i32,
+    /// The offset of the first record that the log still has; below 0 where that is not known.
+    pub(super) first: i64,
     /// The offset after the newest record that may be read.
     pub(super) end: i64,
+    /// The offset from which is fetched next.
+    pub(super) fetched_to: i64,
+    /// Nothing that was fetched waits in the client.
+    pub(super) is_queue_empty: bool,
     /// Everything before the end has been fetched, and nothing of it waits in the client.
     pub(super) is_drained: bool,
 }
@@ -48,6 +54,8 @@ struct Topic {
 struct Partition {
     partition: i32,
     #[serde(default = "unknown")]
+    lo_offset: i64,
+    #[serde(default = "unknown")]
     ls_offset: i64,
     #[serde(default = "unknown")]
     hi_offset: i64,
@@ -71,7 +79,10 @@ pub(super) fn figures(report: &[u8], read_committed: bool) -> Result<Figures, se
             (partition.partition >= 0 && end >= 0).then(|| Progress {
                 topic: name.clone(),
                 partition: partition.partition,
+                first: partition.lo_offset,
                 end,
+                fetched_to: partition.next_offset,
+                is_queue_empty: partition.fetchq_cnt == 0,
                 is_drained: partition.fetchq_cnt == 0 && partition.next_offset >= end,
             })
         })
@@ -90,10 +101,18 @@ mod tests {
     fn the_end_that_counts_is_the_one_up_to_which_may_be_read() {
         let report = br#"{"name":"x","brokers":{"a:1/1":{"state":"DOWN"},"a:2/2":{"state":"UP","nodeid":2}},
             "topics":{"t":{"topic":"t","partitions":{
-                "0":{"partition":0,"ls_offset":7,"hi_offset":9,"next_offset":7,"fetchq_cnt":0},
+                "0":{"partition":0,"lo_offset":2,"ls_offset":7,"hi_offset":9,"next_offset":7,"fetchq_cnt":0},
                 "1":{"partition":1,"ls_offset":-1001,"hi_offset":-1001},
                 "-1":{"partition":-1,"ls_offset":0,"hi_offset":0}}}}}"#;
-        let place = |end, is_drained| Progress { topic: "t".to_owned(), partition: 0, end, is_drained };
+        let place = |end, is_drained| Progress {
+            topic: "t".to_owned(),
+            partition: 0,
+            first: 2,
+            end,
+            fetched_to: 7,
+            is_queue_empty: true,
+            is_drained,
+        };
         let committed = figures(report, true).unwrap();
         assert_eq!((committed.is_connected, committed.partitions), (true, vec![place(7, true)]));
         assert_eq!(figures(report, false).unwrap().partitions, [place(9, false)]);

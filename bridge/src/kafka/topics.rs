@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -137,7 +138,7 @@ pub struct PartitionLag {
 /// Asks and creates. Dropping it does not block.
 pub struct KafkaTopics {
     settings: KafkaClientSettings,
-    admin: Option<AdminClient<QuietContext>>,
+    admin: Option<Arc<AdminClient<QuietContext>>>,
 }
 
 impl KafkaTopics {
@@ -147,7 +148,7 @@ impl KafkaTopics {
     /// [`SettingsError`] where the settings make no sense.
     pub fn new(settings: KafkaClientSettings) -> Result<Self, SettingsError> {
         let admin = AdminClient::from_config_and_context(&settings.client_config()?, QuietContext)?;
-        Ok(Self { settings, admin: Some(admin) })
+        Ok(Self { settings, admin: Some(Arc::new(admin)) })
     }
 
     /// Creates the topics that are missing, with as many replicas as there are brokers, [`REPLICAS_MAX`] at most. Gives the
@@ -157,14 +158,15 @@ impl KafkaTopics {
     /// [`TopicError::NotCreated`] names the first that could not be created; the others may have been.
     pub async fn create_missing(&self, wanted: &[TopicSpec]) -> Result<Vec<String>, TopicError> {
         let Some(admin) = &self.admin else { return Ok(Vec::new()) };
-        let (brokers, existing) = self
-            .ask(|consumer| {
-                // All topics, since a question for one by name makes it on many brokers, with the wrong settings.
-                let metadata = consumer.fetch_metadata(None, REQUEST_WAIT_MAX)?;
-                let names: Vec<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
-                Ok((metadata.brokers().len(), names))
-            })
-            .await?;
+        let asks = Arc::clone(admin);
+        let asked = tokio::task::spawn_blocking(move || {
+            // All topics, since a question for one by name makes it on many brokers, with the wrong settings.
+            let metadata = asks.inner().fetch_metadata(None, REQUEST_WAIT_MAX)?;
+            let names: Vec<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
+            Ok((metadata.brokers().len(), names))
+        });
+        let asked = asked.await.map_err(|error| TopicError::GivenUp(error.to_string()))?;
+        let (brokers, existing) = asked.map_err(|error| self.no_answer(error))?;
         let missing: Vec<&TopicSpec> = wanted.iter().filter(|spec| !existing.contains(&spec.name)).collect();
         if missing.is_empty() {
             return Ok(Vec::new());

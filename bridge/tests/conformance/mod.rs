@@ -54,6 +54,18 @@ pub trait LogUnderTest: Send + Sync + 'static {
     fn keeps_metadata(&self) -> bool {
         true
     }
+    /// Removes the records of a partition before `offset`, as retention does; false where this log cannot.
+    fn remove_before(&self, _: &TopicPartition, _offset: i64) -> bool {
+        false
+    }
+    /// Deletes a topic with all that is in it and makes it again with `partitions`; false where this log cannot.
+    fn make_again(&self, _topic: &str, _partitions: i32) -> bool {
+        false
+    }
+    /// Makes what lies from `first` to `last` unreadable; false where this log cannot.
+    fn damage(&self, _: &TopicPartition, _first: i64, _last: i64) -> bool {
+        false
+    }
     /// Whether keys and values may be anything, nothing among it, and headers are kept.
     fn keeps_any_bytes(&self) -> bool {
         true
@@ -66,7 +78,7 @@ type Check = fn(&Log);
 
 /// Every check, each on a log of `factory`.
 pub fn run_all(factory: impl Fn() -> Log) {
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 13] = [
         ("records_come_whole_and_in_order", records_come_whole_and_in_order),
         ("any_bytes_come_as_they_were_written", any_bytes_come_as_they_were_written),
         ("without_credit_nothing_comes_and_nothing_is_lost", without_credit_nothing_comes_and_nothing_is_lost),
@@ -76,6 +88,16 @@ pub fn run_all(factory: impl Fn() -> Log) {
         ("the_engine_does_everything_in_order_per_key", the_engine_does_everything_in_order_per_key),
         ("the_engine_goes_on_where_it_left", the_engine_goes_on_where_it_left),
         ("what_fails_too_often_is_a_dead_letter", what_fails_too_often_is_a_dead_letter),
+        ("records_that_are_gone_are_told_and_the_rest_is_done", records_that_are_gone_are_told_and_the_rest_is_done),
+        ("a_log_that_is_made_again_is_read_from_its_start", a_log_that_is_made_again_is_read_from_its_start),
+        (
+            "a_log_made_again_that_has_outgrown_the_position_is_read_from_its_start",
+            a_log_made_again_that_has_outgrown_the_position_is_read_from_its_start,
+        ),
+        (
+            "what_cannot_be_read_is_a_dead_letter_and_is_stepped_over",
+            what_cannot_be_read_is_a_dead_letter_and_is_stepped_over,
+        ),
     ];
     for (name, check) in checks {
         eprintln!("conformance: {name}");
@@ -132,10 +154,11 @@ impl Notes {
 }
 
 impl PartitionOwner for Notes {
-    fn assigned(&mut self, assignments: Vec<Assignment>) {
-        for Assignment { partition, committed } in assignments {
+    fn assigned(&mut self, assignments: Vec<Assignment>) -> Vec<(TopicPartition, i64)> {
+        for Assignment { partition, committed, .. } in assignments {
             assert!(self.owned.insert(partition.clone(), committed).is_none(), "{partition} was ours already");
         }
+        Vec::new()
     }
 
     fn credit(&self, partition: &TopicPartition) -> Credit {
@@ -291,7 +314,7 @@ fn a_member_begins_where_the_last_one_committed(log: &Log) {
     let partition = notes.owned.keys().next().unwrap().clone();
     assert_eq!(notes.owned[&partition], None, "nothing was committed before");
     let (third, fourth) = (notes.records[&partition][3].offset, notes.records[&partition][4].offset);
-    let commit = Commit { partition: partition.clone(), offset: fourth, metadata: "g1:BA".to_owned() };
+    let commit = Commit { partition: partition.clone(), offset: fourth, metadata: "g1:BA".to_owned(), log_id: None };
     source.commit(vec![commit.clone()]);
     poll_until(log, &mut *source, &mut notes, "the commit's result", |notes| !notes.results.is_empty());
     assert_eq!(notes.results, [(commit.clone(), Ok(()))]);
@@ -321,6 +344,7 @@ fn close_revokes_everything_and_makes_its_commits(log: &Log) {
         partition: partition.clone(),
         offset: records.last().unwrap().offset + 1,
         metadata: String::new(),
+        log_id: None,
     };
     notes.last_commits = notes.records.iter().map(end).collect();
     source.close(&mut notes);
@@ -502,4 +526,138 @@ fn what_fails_too_often_is_a_dead_letter(log: &Log) {
     log.write(numbered(&topic, 10, 100..110));
     run_until(log, || subscribe(log, &topic, &group, handler()).retry(retry), "the rest", |_| count(&done) >= 109);
     assert_eq!(tries.try_iter().count(), 0);
+}
+
+// ── logs that are not what they were ──────────────────────────────────────────────────────────────────────────────
+
+/// The numbers that were done, once each, in order.
+fn numbers(done: &Done) -> Vec<u64> {
+    let mut numbers: Vec<u64> = done.lock().unwrap().values().flatten().copied().collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+/// The ranges that the dead letters of a kind name.
+fn ranges_of(log: &Log, topic: &str, kind: &str) -> Vec<(String, String)> {
+    let letters = log.read_all(&dead_letter::dead_letter_topic(topic));
+    let of_kind = letters.iter().filter(|letter| letter.headers.text(dead_letter::ERROR_KIND) == Ok(Some(kind)));
+    let header = |letter: &Record, name: &str| letter.headers.text(name).unwrap().unwrap().to_owned();
+    of_kind
+        .map(|letter| (header(letter, dead_letter::ORIGIN_OFFSET), header(letter, dead_letter::ORIGIN_LAST_OFFSET)))
+        .collect()
+}
+
+/// Retention ran ahead while nobody was there: nothing of what is left is missing, and the gap is a dead letter and a complaint until
+/// somebody has seen to it.
+fn records_that_are_gone_are_told_and_the_rest_is_done(log: &Log) {
+    let (topic, group) = (unique("gap"), unique("group"));
+    log.create_topic(&topic, 1);
+    log.create_topic(&dead_letter::dead_letter_topic(&topic), 1);
+    log.write(numbered(&topic, 3, 0..10));
+    let done = Done::default();
+    run_until(log, || subscribe(log, &topic, &group, noting(&done)), "ten are done", |_| count(&done) >= 10);
+    log.write(numbered(&topic, 3, 10..20));
+    if !log.remove_before(&TopicPartition::new(topic.as_str(), 0), 14) {
+        return;
+    }
+    run_until(
+        log,
+        || subscribe(log, &topic, &group, noting(&done)),
+        "the gap is told and the rest is done",
+        |bridge| {
+            let health = bridge.health().remove(0);
+            let is_told = health.complaints.iter().any(|words| words.contains("lost the records 10 to 13"));
+            if !(is_told && count(&done) >= 16 && ranges_of(log, &topic, "lost").len() == 1) {
+                return false;
+            }
+            assert_eq!((health.losses.lost, health.is_healthy), (4, false));
+            let range = bridge.lost_ranges().remove(0);
+            assert_eq!((&*range.topic, range.partition, range.first, range.last), (&*topic, 0, 10, 13));
+            assert_eq!((bridge.acknowledge_loss(), bridge.acknowledge_loss()), (1, 0));
+            assert!(!bridge.health()[0].complaints.iter().any(|words| words.contains("lost")));
+            true
+        },
+    );
+    assert_eq!(numbers(&done), (0..10).chain(14..20).collect::<Vec<u64>>());
+    assert_eq!(ranges_of(log, &topic, "lost"), [("10".to_owned(), "13".to_owned())]);
+    // It is told once: the commit is past it.
+    log.write(numbered(&topic, 3, 20..22));
+    run_until(log, || subscribe(log, &topic, &group, noting(&done)), "what is new", |_| count(&done) >= 18);
+    assert_eq!(ranges_of(log, &topic, "lost").len(), 1);
+}
+
+/// While a subscription runs. Its positions are of the former log, and nothing of the new one may count as done because of them.
+fn a_log_that_is_made_again_is_read_from_its_start(log: &Log) {
+    made_again(log, "shorter", 20..25);
+}
+
+/// The new log has records at every offset that the position could be compared with: only its identity tells.
+fn a_log_made_again_that_has_outgrown_the_position_is_read_from_its_start(log: &Log) {
+    made_again(log, "longer", 20..60);
+}
+
+fn made_again(log: &Log, what: &str, later: std::ops::Range<u64>) {
+    let (topic, group) = (unique(what), unique("group"));
+    log.create_topic(&topic, 1);
+    log.create_topic(&dead_letter::dead_letter_topic(&topic), 1);
+    log.write(numbered(&topic, 3, 0..10));
+    let (done, mut stage) = (Done::default(), 0);
+    run_until(
+        log,
+        || subscribe(log, &topic, &group, noting(&done)),
+        "the new log is read to its end, and said to have gone back",
+        |bridge| {
+            if stage == 0 && count(&done) >= 10 {
+                stage = 1;
+                if !log.make_again(&topic, 1) {
+                    stage = 3;
+                    return true;
+                }
+                log.write(numbered(&topic, 3, later.clone()));
+            }
+            let health = bridge.health().remove(0);
+            if stage == 1 && health.losses.went_back > 0 {
+                assert!(health.complaints.iter().any(|words| words.contains("went back")), "{:?}", health.complaints);
+                stage = 2;
+            }
+            stage == 2 && numbers(&done).ends_with(&later.clone().collect::<Vec<u64>>())
+        },
+    );
+    if stage == 3 {
+        return;
+    }
+    // And the group goes on from there.
+    log.write(numbered(&topic, 3, 100..103));
+    run_until(
+        log,
+        || subscribe(log, &topic, &group, noting(&done)),
+        "what is new",
+        |_| numbers(&done).ends_with(&[100, 101, 102]),
+    );
+    assert_eq!(numbers(&done), (0..10).chain(later).chain(100..103).collect::<Vec<u64>>());
+}
+
+fn what_cannot_be_read_is_a_dead_letter_and_is_stepped_over(log: &Log) {
+    let (topic, group) = (unique("damaged"), unique("group"));
+    log.create_topic(&topic, 1);
+    log.create_topic(&dead_letter::dead_letter_topic(&topic), 1);
+    log.write(numbered(&topic, 3, 0..10));
+    let partition = TopicPartition::new(topic.as_str(), 0);
+    if !(log.damage(&partition, 3, 5) && log.damage(&partition, 8, 9)) {
+        return;
+    }
+    let done = Done::default();
+    let is_over = |bridge: &Bridge| {
+        let losses = bridge.health()[0].losses;
+        count(&done) >= 5 && losses.unreadable == 5 && ranges_of(log, &topic, "unreadable").len() == 2
+    };
+    run_until(log, || subscribe(log, &topic, &group, noting(&done)), "the rest is done", is_over);
+    assert_eq!(numbers(&done), [0, 1, 2, 6, 7]);
+    let range = |first: i64, last: i64| (first.to_string(), last.to_string());
+    assert_eq!(ranges_of(log, &topic, "unreadable"), [range(3, 5), range(8, 9)]);
+    // Once: the commit is past it, though nothing came behind.
+    log.write(numbered(&topic, 3, 10..12));
+    run_until(log, || subscribe(log, &topic, &group, noting(&done)), "what is new", |_| count(&done) >= 7);
+    assert_eq!(ranges_of(log, &topic, "unreadable").len(), 2);
 }

@@ -116,6 +116,7 @@ impl Notebook {
             partition: id.clone(),
             offset: *offset,
             metadata: self.metadata.clone(),
+            log_id: None,
         };
         reached.map(commit).collect()
     }
@@ -141,12 +142,13 @@ impl Notebook {
 }
 
 impl PartitionOwner for Notebook {
-    fn assigned(&mut self, assignments: Vec<Assignment>) {
+    fn assigned(&mut self, assignments: Vec<Assignment>) -> Vec<(TopicPartition, i64)> {
         for assignment in &assignments {
             let from = assignment.committed.as_ref().map_or(0, |commit| commit.offset);
             assert!(self.owned.insert(assignment.partition.clone(), from).is_none(), "assigned twice");
         }
         self.assignments.extend(assignments);
+        Vec::new()
     }
 
     fn credit(&self, partition: &TopicPartition) -> Credit {
@@ -276,6 +278,24 @@ impl OwnBrokers {
 
     pub async fn run(&self, command: &str) -> Duration {
         run(self.script(command)).await
+    }
+
+    /// The file of a partition's first segment, on the first broker that has it.
+    pub fn segment(&self, topic: &str, partition: usize) -> PathBuf {
+        fn find(directory: &Path, name: &str) -> Option<PathBuf> {
+            let entries = std::fs::read_dir(directory).ok()?.flatten();
+            let mut directories = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+            directories.find_map(|path| if path.ends_with(name) { Some(path) } else { find(&path, name) })
+        }
+        let directory = self.directory.join(self.port.to_string());
+        let place = find(&directory, &format!("{topic}-{partition}")).expect("the partition has a directory");
+        place.join("00000000000000000000.log")
+    }
+
+    /// Stopped, they lose all that they have: the next start is of new brokers.
+    pub fn lose_data(&self) {
+        std::fs::remove_dir_all(self.directory.join(self.port.to_string())).unwrap();
+        std::fs::create_dir(self.directory.join(self.port.to_string())).unwrap();
     }
 
     fn script(&self, command: &str) -> Command {
