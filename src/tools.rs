@@ -155,7 +155,7 @@ async fn acknowledge_loss(settings: &Settings) -> anyhow::Result<()> {
     let shop = Embedded { settings, key: HouseKey::new(&secret(settings)?.key("house")) };
     for (service, _) in &settings.services {
         let ranges: usize = shop.ask(*service, ACKNOWLEDGE_LOSS, b"{}".to_vec()).await?;
-        println!("{service}: {ranges} ranges of lost records acknowledged");
+        writeln!(stdout(), "{service}: {ranges} ranges of lost records acknowledged")?;
     }
     Ok(())
 }
