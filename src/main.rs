@@ -37,7 +37,6 @@ mod trust_keeper;
 
 use std::{
     io::{self, IsTerminal, stderr},
-    pin::pin,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -140,13 +139,12 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let listeners = ports::bind(&settings).await?;
     let progress = Arc::new(StartProgress::default());
     let open = ports::open(listeners, &progress);
-    let house = Arc::new(House::new(&settings, progress, ending.clone())?);
-    let Some(standing) = start_unless_ending(&house).await? else {
+    let Some(standing) = start_unless_ending(settings, progress, &ending).await? else {
         open.close().await;
         tracing::info!("told to end before it was open; closed");
         return Ok(());
     };
-    open_to_all(&house, &open, &standing);
+    open_to_all(&open, &standing);
     let has_fallen = tokio::select! {
         () = ending.asked() => false,
         _ = standing.root.wait(None) => true,
@@ -163,6 +161,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 
 /// What stands once the start is over.
 struct Standing {
+    house: Arc<House>,
     root: ActorRef<SupervisorMessage>,
     shop: Arc<Shop>,
     /// Who asks whose tokens count, where that is another process's matter.
@@ -181,33 +180,45 @@ impl Standing {
     }
 }
 
-/// Starts the shop. Nothing where the process was told to end meanwhile: what stood by then has been stopped in order.
-async fn start_unless_ending(house: &Arc<House>) -> anyhow::Result<Option<Standing>> {
-    let mut starting = pin!(start(house));
+/// Starts the shop. Nothing where the process was told to end meanwhile: what stood by then has been stopped in order. It starts
+/// in a task of its own: should a disk hold that up without an `.await`, the end is heard all the same.
+async fn start_unless_ending(
+    settings: Settings,
+    progress: Arc<StartProgress>,
+    ending: &Ending,
+) -> anyhow::Result<Option<Standing>> {
+    let mut starting = tokio::spawn(start(settings, progress, ending.clone()));
     let started = tokio::select! {
         started = &mut starting => started,
         // Whatever it waits for hears of the end as well.
-        () = house.ending.asked() => match timeout(GIVEN_UP_WAIT_MAX, starting).await {
+        () = ending.asked() => match timeout(GIVEN_UP_WAIT_MAX, starting).await {
             Ok(started) => started,
             Err(_) => return Ok(None),
         },
     };
-    match started {
-        Ok(standing) if house.ending.is_asked() => standing.stop().await.map(|()| None),
-        Err(_) if house.ending.is_asked() => Ok(None),
+    match started? {
+        Ok(standing) if ending.is_asked() => standing.stop().await.map(|()| None),
+        Err(_) if ending.is_asked() => Ok(None),
         started => started.map(Some),
     }
 }
 
-async fn start(house: &Arc<House>) -> anyhow::Result<Standing> {
-    let root = tree::start(house).await?;
+async fn start(settings: Settings, progress: Arc<StartProgress>, ending: Ending) -> anyhow::Result<Standing> {
+    let asked = ending.clone();
+    // It reads the house's secret.
+    let house = tokio::task::spawn_blocking(move || House::new(&settings, progress, ending));
+    let house = tokio::select! {
+        house = house => Arc::new(house??),
+        () = asked.asked() => bail!("the process was told to end"),
+    };
+    let root = tree::start(&house).await?;
     let shop = house.shop(&root);
     let furnished = tokio::select! {
         biased;
         () = house.ending.asked() => Err(anyhow!("the process was told to end")),
-        furnished = furnish(house, &shop) => furnished,
+        furnished = furnish(&house, &shop) => furnished,
     };
-    let standing = Standing { root, shop, keeper: None };
+    let standing = Standing { house, root, shop, keeper: None };
     match furnished {
         Ok(keeper) => Ok(Standing { keeper, ..standing }),
         Err(error) => {
@@ -236,8 +247,8 @@ async fn furnish(house: &Arc<House>, shop: &Arc<Shop>) -> anyhow::Result<Option<
     }
 }
 
-fn open_to_all(house: &House, open: &Open, standing: &Standing) {
+fn open_to_all(open: &Open, standing: &Standing) {
     open.switch_to(&standing.shop);
-    house.progress.is_over_now();
-    side_channel::say(house.settings.greeting());
+    standing.house.progress.is_over_now();
+    side_channel::say(standing.house.settings.greeting());
 }

@@ -1,8 +1,8 @@
 //! A port that is bound answers: that the process lives, how far its start has come, and that the rest has to wait. The end is
 //! heard during the start, too, and a start that was killed is made again.
 //!
-//! A start is held up where it reads the key of the user service: a pipe without a writer stands in for the file, so that the
-//! thread which reads it waits for as long as the test likes, and nothing but the end of the process ends it.
+//! A start is held up where it reads a key: a pipe without a writer stands in for the file, so that the thread which reads it
+//! waits for as long as the test likes, and nothing but the end of the process ends it.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -26,6 +26,11 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 const ENDS_WITHIN: Duration = Duration::from_secs(4);
 const SOON: Duration = Duration::from_secs(20);
 
+/// Read before anything else.
+const SECRET: &str = "secret.key";
+/// Read by the user service, when its journal is open.
+const SIGNING_KEY: &str = "user-service/signing-key.pk8";
+
 /// The key's file, and what was in it.
 struct HeldStart {
     file: PathBuf,
@@ -33,9 +38,9 @@ struct HeldStart {
 }
 
 impl HeldStart {
-    /// From now on a start of this shop goes no further than the user service's key. The shop is not open.
-    fn of(shop: &Shop) -> Self {
-        let file = shop.data_dir().join("user-service").join("signing-key.pk8");
+    /// From now on a start of this shop goes no further than this key. The shop is not open.
+    fn at(shop: &Shop, name: &str) -> Self {
+        let file = shop.data_dir().join(name);
         let key = fs::read(&file).unwrap();
         fs::remove_file(&file).unwrap();
         let made = Command::new("mkfifo").arg("-m600").arg(&file).status().unwrap();
@@ -64,14 +69,13 @@ fn private_file(path: &Path) -> fs::File {
     fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(path).unwrap()
 }
 
-/// A shop with a buyer and a product, closed, whose next start is held up.
-fn held() -> (Shop, HeldStart) {
+/// A shop with a buyer and a product, closed.
+fn closed_shop() -> Shop {
     let mut shop = Opening::new().formed(Form::One).open();
     Product::create(&shop.admin(), "Cable", "12.34", 100);
     shop.register("buyer@example.com");
     shop.kill_9();
-    let held = HeldStart::of(&shop);
-    (shop, held)
+    shop
 }
 
 /// What was there before is there.
@@ -122,7 +126,8 @@ fn refusal(client: &Client, path: &str) -> Value {
 
 #[test]
 fn while_the_process_starts_its_ports_say_how_far_it_has_come_and_no_connection_is_lost() {
-    let (mut shop, held) = held();
+    let mut shop = closed_shop();
+    let held = HeldStart::at(&shop, SIGNING_KEY);
     let began = Instant::now();
     shop.reopen_without_waiting();
     for role in Role::ALL {
@@ -181,22 +186,24 @@ fn while_the_process_starts_its_ports_say_how_far_it_has_come_and_no_connection_
 
 #[test]
 fn a_process_that_is_told_to_end_while_it_starts_ends_in_order_whatever_it_waits_for() {
-    let (mut shop, held) = held();
-    for signal in ["TERM", "INT"] {
+    let mut shop = closed_shop();
+    for (name, signal) in [(SIGNING_KEY, "TERM"), (SIGNING_KEY, "INT"), (SECRET, "TERM")] {
+        let held = HeldStart::at(&shop, name);
         shop.reopen_without_waiting();
         let gateway = shop.client();
         until(SOON, "the start is held up", || {
             let unready = gateway.get("/readyz").try_send().ok()?.json();
-            unready["error"]["details"]["reason"].as_str()?.contains("user-service").then_some(())
+            let reason = unready["error"]["details"]["reason"].as_str()?;
+            (name == SECRET || reason.contains("user-service")).then_some(())
         });
         shop.send_signal(signal);
         let told = Instant::now();
         let status = shop.wait_for_end();
-        assert_eq!(status.code(), Some(0), "SIG{signal}: {status}");
-        assert!(told.elapsed() < ENDS_WITHIN, "SIG{signal}: {:?}", told.elapsed());
+        assert_eq!(status.code(), Some(0), "{name} SIG{signal}: {status}");
+        assert!(told.elapsed() < ENDS_WITHIN, "{name} SIG{signal}: {:?}", told.elapsed());
+        held.put_back();
     }
     assert!(!shop.log().contains("panicked"), "{}", shop.log());
-    held.put_back();
     shop.reopen();
     assert_all_there(&shop);
 }
@@ -234,11 +241,8 @@ fn a_shop_that_has_never_reached_its_broker_ends_as_quickly() {
 #[test]
 fn a_start_that_was_killed_is_made_again() {
     let mut chance = Chance::seeded("a_start_that_was_killed_is_made_again");
-    let mut shop = Opening::new().formed(Form::One).open();
-    Product::create(&shop.admin(), "Cable", "12.34", 100);
-    shop.register("buyer@example.com");
+    let mut shop = closed_shop();
     let start_ms = u64::try_from(shop.ready_after.as_millis()).unwrap();
-    shop.kill_9();
     for _ in 0..8 {
         shop.reopen_without_waiting();
         thread::sleep(Duration::from_millis(chance.between(0, start_ms)));

@@ -133,6 +133,8 @@ mod tests {
             assert_eq!(Currency::parse(code), Err(CurrencyError), "{code:?}");
         }
         assert!(serde_json::from_str::<Currency>("\"usd\"").is_err());
+        let not_a_text = serde_json::from_str::<Currency>("7").unwrap_err().to_string();
+        assert!(not_a_text.contains("an ISO 4217 currency code"), "{not_a_text}");
         assert_eq!(serde_json::from_str::<Currency>("\"USD\"").unwrap(), Currency::USD);
     }
 }

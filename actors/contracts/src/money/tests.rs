@@ -91,6 +91,19 @@ fn the_number_on_the_wire_has_the_fixed_scale_of_its_currency() {
 }
 
 #[test]
+fn an_amount_is_zero_below_zero_or_neither() {
+    for (minor, is_zero, is_negative) in [(-1, false, true), (0, true, false), (1, false, false)] {
+        assert_eq!((usd(minor).is_zero(), usd(minor).is_negative()), (is_zero, is_negative), "{minor}");
+    }
+}
+
+#[test]
+fn logs_name_amount_and_currency() {
+    assert_eq!(usd(29_999).to_string(), "299.99 USD");
+    assert_eq!(format!("{:?}", Currency::KWD), "KWD");
+}
+
+#[test]
 fn journals_hold_integers_and_keep_the_bound() {
     let json = serde_json::to_string(&usd(29_999)).unwrap();
     assert_eq!(json, r#"{"minor":29999,"currency":"USD"}"#);
@@ -130,6 +143,7 @@ fn a_split_gives_the_rest_to_the_largest_remainders() {
     assert_eq!(parts(100, &[1, 1, 1]), [34, 33, 33]);
     assert_eq!(parts(-100, &[1, 1, 1]), [-34, -33, -33]);
     assert_eq!(parts(10, &[1, 2, 6]), [1, 2, 7]);
+    assert_eq!(parts(10, &[2, 5]), [3, 7], "the largest remainder is not that of the largest weight");
     assert_eq!(parts(5, &[0, 0]), [3, 2]);
     assert_eq!(parts(0, &[3, 4]), [0, 0]);
     assert_eq!(parts(7, &[0, 5]), [0, 7]);

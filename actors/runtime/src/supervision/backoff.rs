@@ -36,6 +36,23 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn pauses_double_up_to_the_longest_and_jitter_takes_up_to_half() {
+        let backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(10), ..Backoff::default() };
+        let full_ms = [(0, 50), (1, 50), (2, 100), (3, 200), (4, 400), (8, 6_400), (9, 10_000), (u32::MAX, 10_000)];
+        for (failures, full_ms) in full_ms {
+            let full = Duration::from_millis(full_ms);
+            assert_eq!(backoff.pause(failures, 1.0), full, "{failures}");
+            assert_eq!(backoff.pause(failures, 0.5), full.mul_f64(0.75), "{failures}");
+            assert_eq!(backoff.pause(failures, 0.0), full / 2, "{failures}");
+        }
+        let jitter_out_of_range = [backoff.pause(1, -1.0), backoff.pause(1, 2.0)];
+        assert_eq!(jitter_out_of_range, [Duration::from_millis(25), Duration::from_millis(50)]);
+        let patient = Backoff { first: Duration::from_millis(1), max: Duration::from_secs(u64::MAX), ..backoff };
+        assert_eq!(patient.pause(21, 1.0), Duration::from_millis(1 << 20));
+        assert_eq!(patient.pause(22, 1.0), Duration::from_millis(1 << 20), "doubled twenty times at most");
+    }
+
     proptest! {
         #[test]
         fn a_pause_grows_and_never_passes_its_bound(failures in 1_u32..100, jitter in 0.0_f64..=1.0) {

@@ -44,6 +44,8 @@ use crate::{
 
 /// The environment variable that names the one seed to run.
 pub const SEED_VARIABLE: &str = "SIMULATION_SEED";
+/// The environment variable that says how many times as many seeds are run.
+const TIMES_VARIABLE: &str = "SIMULATION_SEEDS_TIMES";
 /// What every simulation's clock stands at when it begins: 2001-09-09T01:46:40Z.
 const EPOCH_MS: i64 = 1_000_000_000_000;
 /// The pause before a restart: with one value for the first and the longest, and rounded up to whole milliseconds, the
@@ -129,7 +131,8 @@ where
     })
 }
 
-/// Runs `scenario` for `count` seeds, or for the one in `SIMULATION_SEED`. When one fails, says which.
+/// Runs `scenario` for `count` seeds (`SIMULATION_SEEDS_TIMES` as many), or for the one in `SIMULATION_SEED`. When one fails,
+/// says which.
 ///
 /// # Panics
 /// As the scenario does.
@@ -140,7 +143,8 @@ where
     Fut: Future<Output = ()>,
 {
     let only = env::var(SEED_VARIABLE).ok().map(|seed| seed.parse::<u64>().expect("SIMULATION_SEED is a number"));
-    let seeds = only.map_or(0..count, |seed| seed..seed.saturating_add(1));
+    let times = env::var(TIMES_VARIABLE).map_or(1, |times| times.parse().expect("SIMULATION_SEEDS_TIMES is a number"));
+    let seeds = only.map_or(0..count.saturating_mul(times), |seed| seed..seed.saturating_add(1));
     for seed in seeds {
         let run = AssertUnwindSafe(|| simulate(seed, virtual_time_max, &scenario));
         if let Err(failure) = catch_unwind(run) {
