@@ -9,7 +9,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shop::{Answer, Buyer, Product, Shop, order_body, until};
+use shop::{Answer, Buyer, CARD_GOOD, Product, Shop, order_body, until, wait_until_books_agree};
 
 const BUYERS: usize = 500;
 const UNITS: usize = 100;
@@ -71,4 +71,14 @@ fn five_hundred_buyers_at_once_get_exactly_the_hundred_units_there_are() {
         assert!(second.is_replayed());
     }
     assert_eq!(product.inventory(&admin), inventory);
+
+    // Half of them pay: so many units are sold, the others held, and every set of books says so.
+    let winners = answers.iter().enumerate().filter(|(_, answer)| answer.status == 201);
+    for (number, order) in winners.take(UNITS / 2) {
+        let paid = accounts[number % ACCOUNTS].pay(order, CARD_GOOD);
+        assert_eq!(paid.expect(201).json()["status"], "succeeded");
+    }
+    wait_until_books_agree(SOON, &admin, std::slice::from_ref(&product), &accounts);
+    let inventory = product.inventory(&admin);
+    assert_eq!((&inventory["committed"], &inventory["reserved"]), (&50.into(), &50.into()), "{inventory}");
 }

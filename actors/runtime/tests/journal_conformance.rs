@@ -148,6 +148,7 @@ async fn what_is_acknowledged_is_there_after_it_is_opened_again(place: Place) {
     assert_eq!(second.payload, r#"{"amount":1}"#);
     assert_eq!((second.correlation_id.as_deref(), second.actor.as_deref()), (Some("request"), Some("somebody")));
     assert_eq!(second.causation_id, None);
+    assert_eq!(events.iter().map(|event| event.published_before).collect::<Vec<_>>(), [Some(10), Some(11)]);
     let (refusal, none) = journal.outcome("counter/a".into(), CommandId::from_u128(2), None).await.unwrap().unwrap();
     assert_eq!((refusal, none.len()), (Outcome::Refused("\"no\"".into()), 0));
     journal.close().await;
