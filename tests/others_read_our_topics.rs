@@ -109,7 +109,7 @@ fn every_client_reads_every_topic(compression: Option<&str>) {
     };
     let prefix = shop.setting("KAFKA_TOPIC_PREFIX").unwrap_or_default().to_owned();
     assert!(!prefix.is_empty(), "a shop of a test has topics of its own");
-    let product = Product::create(&shop.admin(), "Kabel \"größer\"", "12.34", 10);
+    let product = Product::create(&shop.admin(), "Kabel, größer", "12.34", 10);
     let buyer = shop.register("reader@example.com");
     let order = buyer.order(&product, 2, "one");
     assert_eq!(buyer.pay(&order, CARD_GOOD).expect(201).json()["status"], "succeeded");

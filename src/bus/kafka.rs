@@ -135,6 +135,8 @@ impl KafkaBus {
     fn opener(self: &Arc<Self>, member: &str) -> OpenSource {
         let source = KafkaSourceConfig {
             session_timeout: SESSION,
+            // A topic that was made again is found within the time in which it is made.
+            refresh: TOPICS_LOOKED_AFTER,
             instance_id: Some(member.to_owned()),
             ..KafkaSourceConfig::new(self.settings.clone(), "", Vec::new())
         };

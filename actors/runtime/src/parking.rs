@@ -250,6 +250,22 @@ mod tests {
         (0..times).fold(false, |_, _| parking.fell(id, "why", now))
     }
 
+    /// At the bound nobody new is watched: it is not parked, whatever it does, and disturbs none that is; a place that is free again is used.
+    #[test]
+    fn watched_entities_are_bounded() {
+        let (parking, _, now) = parking();
+        let id = |number: usize| -> EntityId { format!("e-{number}").into() };
+        assert_eq!(WATCHED_MAX, 10_000, "the bound that is written down");
+        (0..WATCHED_MAX).for_each(|number| assert!(!parking.fell(&id(number), "why", now)));
+        assert_eq!(parking.watched.load(Ordering::Relaxed), WATCHED_MAX);
+        let one_more = id(WATCHED_MAX);
+        assert!(!fall(&parking, &one_more, 100, now) && !parking.is_watched(&one_more), "there is no room for it");
+        assert_eq!(parking.watched.load(Ordering::Relaxed), WATCHED_MAX, "and no memory is taken");
+        assert!(fall(&parking, &id(0), 4, now), "one that is watched is parked as ever");
+        parking.committed(&id(1));
+        assert!(fall(&parking, &one_more, 5, now) && parking.is_watched(&one_more), "a place was free");
+    }
+
     #[test]
     fn five_falls_in_a_row_park_and_a_commit_in_between_does_not() {
         let (parking, id, now) = parking();

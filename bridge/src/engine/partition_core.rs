@@ -274,8 +274,7 @@ impl PartitionCore {
             }
             let sequence = self.ledger.push(record.offset);
             let size_bytes = record.size_bytes();
-            // What a former owner finished of them is not what a notice is about: the rest is.
-            if notice_kind(record).is_none() && self.finished_before.takes(record.offset) {
+            if self.finished_before.takes(record.offset) {
                 self.counters.finished_before += 1;
                 self.free(size_bytes);
                 self.ledger.finish(sequence);

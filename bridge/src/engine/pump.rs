@@ -27,6 +27,7 @@ use super::{
     credits::{CreditWindow, least},
     dead_letter::{ErrorKind, notice},
     delivery::Returns,
+    gap_map::{self, GapMap},
     health::{PartitionPlace, SubscriptionBoard},
     partition::{Drained, PartitionActor, PartitionArguments, PartitionBoard, PartitionMessage},
     partition_core::CoreSettings,
@@ -263,6 +264,11 @@ impl Pump {
                 Some(log.first)
             }
             (Continuity::Skipped { from, to }, _) => {
+                if let Some(commit) = &mut assignment.committed {
+                    // What a former owner finished of the records that are gone would hide that the others are.
+                    let finished = GapMap::decode(commit.offset, &commit.metadata);
+                    commit.metadata = gap_map::encode(commit.offset, finished.runs_from(to));
+                }
                 self.start(assignment);
                 self.skipped(&partition, from, to);
                 Some(to)
