@@ -38,6 +38,8 @@ pub struct House {
     pub payments: Current<PaymentService>,
     /// The journals, for those who read another service's.
     journals: [Current<Arc<dyn Journal>>; 4],
+    /// The journal of the sandbox provider's books.
+    pub books: Current<Arc<dyn Journal>>,
     /// Who verifies access tokens. The user service gives it its public key, or is asked for it where it is elsewhere.
     pub verifier: Arc<Verifier>,
     /// What the processes of this house know and nobody else.
@@ -97,6 +99,7 @@ impl House {
             orders: Current::empty(),
             payments: Current::empty(),
             journals: std::array::from_fn(|_| Current::empty()),
+            books: Current::empty(),
             verifier: Arc::new(Verifier::without_key()),
             secret,
             settings: settings.clone(),

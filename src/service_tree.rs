@@ -8,10 +8,11 @@ use futures::{FutureExt, future::BoxFuture};
 use payment_service::{PaymentService, SandboxProvider, provider::sandbox};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use runtime::{
-    Current, Gate, Journal,
+    Current, Gate, Journal, ViewSchema,
     current::Occupancy,
     journal::{
         keeper::JournalKeeper,
+        progress::OpenProgress,
         sqlite::{SqliteJournal, SqliteOptions},
     },
     supervision::{ChildSpec, Restart, StartError, SupervisorSpec},
@@ -27,7 +28,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The branch of the user service.
 pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
-    let journal = open(&house, Service::User.name(), user_service::UserService::VIEWS).await?;
+    let journal = open(&house, Service::User, Service::User.name(), user_service::UserService::VIEWS).await?;
     let file = house.settings.data_dir.join(Service::User.name()).join("signing-key.pk8");
     let tokens = blocking(move || TokenIssuer::load_or_create(&file)).await?;
     house.verifier.set_public_key(tokens.public_key().as_bytes());
@@ -41,7 +42,8 @@ pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 
 /// The branch of the product service.
 pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
-    let journal = open(&house, Service::Product.name(), product_service::ProductService::VIEWS).await?;
+    let journal =
+        open(&house, Service::Product, Service::Product.name(), product_service::ProductService::VIEWS).await?;
     let roster = house.roster.scoped(Service::Product.name());
     let service = product_service::ProductService::new(Arc::clone(&journal), &gate(), roster);
     let inbox = service.clone();
@@ -67,7 +69,7 @@ pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 
 /// The branch of the order service.
 pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
-    let journal = open(&house, Service::Order.name(), order_service::VIEWS).await?;
+    let journal = open(&house, Service::Order, Service::Order.name(), order_service::VIEWS).await?;
     let service = order_service::OrderService::new(Arc::clone(&journal), &gate(), &house.roster);
     let inbox = service.clone();
     let hears = bus::children(
@@ -92,10 +94,11 @@ pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 
 /// The branch of the payment service, with the sandbox provider and its books.
 pub async fn payment(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
-    let journal = open(&house, Service::Payment.name(), payment_service::VIEWS).await?;
-    let books = open(&house, "sandbox-provider", sandbox::VIEWS).await?;
+    let journal = open(&house, Service::Payment, Service::Payment.name(), payment_service::VIEWS).await?;
+    let books = open(&house, Service::Payment, "sandbox-provider", sandbox::VIEWS).await?;
     let provider = Arc::new(SandboxProvider::new(Arc::clone(&books), house.secret.key("cards"), &house.roster));
-    let mut children = vec![keeper("books-keeper", books)];
+    let mut children =
+        vec![keeper("books-keeper", Arc::clone(&books)), announce("books", house.books.clone(), books, || {})];
     children.extend(provider.children());
     let service = PaymentService::new(Arc::clone(&journal), &gate(), &house.roster, provider);
     children.extend(service.children());
@@ -127,10 +130,27 @@ fn gate() -> Arc<Gate> {
     Gate::new(IN_FLIGHT_MAX)
 }
 
-async fn open(house: &House, name: &str, views: &'static str) -> Result<Arc<dyn Journal>, StartError> {
-    let options = SqliteOptions { directory: house.settings.data_dir.join(name), views };
-    let journal = blocking(move || SqliteJournal::open(&options)).await?;
-    Ok(journal)
+async fn open(
+    house: &House,
+    service: Service,
+    name: &str,
+    views: &'static [ViewSchema],
+) -> Result<Arc<dyn Journal>, StartError> {
+    let options = SqliteOptions::new(house.settings.data_dir.join(name), views);
+    let (mut steps, progress) = (options.progress.subscribe(), Arc::clone(&house.progress));
+    let shown = tokio::spawn(async move {
+        // Until the options are gone, and with them who writes it.
+        while steps.changed().await.is_ok() {
+            let step = steps.borrow_and_update().clone();
+            if let Some(OpenProgress { step, done, total }) = step {
+                progress.came(service, step, done, total);
+            }
+        }
+    });
+    let journal = blocking(move || SqliteJournal::open(&options)).await;
+    // So that nothing older is shown over what comes next.
+    let _ = shown.await;
+    Ok(journal?)
 }
 
 /// Runs what waits for the disk where waiting is allowed.

@@ -69,7 +69,7 @@ pub(crate) fn new_database(directory: &BenchDirectory) -> Connection {
 fn make_schema(directory: &BenchDirectory) {
     let tokio = Runtime::new().expect("tokio starts");
     tokio.block_on(async {
-        let options = SqliteOptions { directory: directory.path().to_owned(), views: "" };
+        let options = SqliteOptions::new(directory.path(), "");
         SqliteJournal::open(&options).expect("the journal opens").close().await;
     });
 }

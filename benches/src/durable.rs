@@ -86,7 +86,7 @@ pub(crate) struct House {
 impl House {
     /// Opens the journal in `directory` and starts the entities on it.
     pub(crate) async fn open(directory: &BenchDirectory, config: EntitiesConfig) -> Self {
-        let options = SqliteOptions { directory: directory.path().to_owned(), views: "" };
+        let options = SqliteOptions::new(directory.path(), "");
         let journal = SqliteJournal::open(&options).expect("the journal opens");
         let as_journal: Arc<dyn Journal> = journal.clone();
         let (entities, supervisor) = start(as_journal, config).await;

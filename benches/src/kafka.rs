@@ -243,7 +243,7 @@ impl FilledJournal {
     }
 
     fn open(&self) -> Arc<dyn Journal> {
-        let options = SqliteOptions { directory: self.directory.path().to_owned(), views: "" };
+        let options = SqliteOptions::new(self.directory.path(), "");
         SqliteJournal::open(&options).expect("the journal opens")
     }
 }

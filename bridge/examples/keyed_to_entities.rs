@@ -92,7 +92,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let wanted = [TopicSpec::new(&topic, 4), TopicSpec::new(format!("{topic}.dlq"), 1)];
     KafkaTopics::new(settings.clone())?.create_missing(&wanted).await?;
 
-    let journal: Arc<dyn Journal> = SqliteJournal::open(&SqliteOptions { directory: directory.into(), views: "" })?;
+    let journal: Arc<dyn Journal> = SqliteJournal::open(&SqliteOptions::new(directory, ""))?;
     let (roster, gate) = (Roster::new(), Gate::new(COMMANDS_MAX));
     let accounts = Entities::<Account>::new(Arc::clone(&journal), &gate, EntitiesConfig::default(), roster.clone());
     let spec = SupervisorSpec::new("example", accounts.shards());

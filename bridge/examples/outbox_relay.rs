@@ -80,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         KafkaClientSettings::from_env("outbox-relay")?.ok_or("KAFKA_BROKER=host:port says where Kafka is")?;
     KafkaTopics::new(settings.clone())?.create_missing(&[TopicSpec::new(TOPIC, 4)]).await?;
 
-    let journal: Arc<dyn Journal> = SqliteJournal::open(&SqliteOptions { directory: directory.into(), views: "" })?;
+    let journal: Arc<dyn Journal> = SqliteJournal::open(&SqliteOptions::new(directory, ""))?;
     let roster = Roster::new();
     let gate = Gate::new(10_000);
     let counters = Entities::<Counter>::new(Arc::clone(&journal), &gate, EntitiesConfig::default(), roster.clone());

@@ -75,7 +75,7 @@ struct Side {
 }
 
 async fn side(directory: &Path, more: impl FnOnce(&Arc<dyn Journal>, &Entities<Account>) -> Vec<ChildSpec>) -> Side {
-    let options = SqliteOptions { directory: directory.to_owned(), views: "" };
+    let options = SqliteOptions::new(directory, "");
     let journal: Arc<dyn Journal> = SqliteJournal::open(&options).unwrap();
     let roster = Roster::new();
     let accounts =

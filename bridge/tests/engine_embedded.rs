@@ -81,7 +81,7 @@ impl Embedded {
     fn journal(directory: &TempDir, name: &str) -> Arc<dyn Journal> {
         let directory = directory.path().join(name);
         std::fs::create_dir_all(&directory).unwrap();
-        SqliteJournal::open(&SqliteOptions { directory, views: "" }).unwrap()
+        SqliteJournal::open(&SqliteOptions::new(directory, "")).unwrap()
     }
 
     fn say(&self, topic: &str, said: &[(String, Vec<String>)]) {

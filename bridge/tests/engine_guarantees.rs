@@ -576,7 +576,7 @@ impl Entity for Ledger {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entities_get_every_record_in_order_though_they_are_busy_and_a_refusal_is_what_the_policy_says() {
     let directory = tempfile::tempdir().unwrap();
-    let options = SqliteOptions { directory: directory.path().to_owned(), views: "" };
+    let options = SqliteOptions::new(directory.path(), "");
     let journal: Arc<dyn Journal> = SqliteJournal::open(&options).unwrap();
     let roster = Roster::new();
     let ledgers =

@@ -79,7 +79,7 @@ async fn every_event_of_a_journal_reaches_the_topic_in_order_though_the_relay_is
     const EVENTS: u64 = 3_000;
     const KEYS: u64 = 30;
     let (topic, directory) = (new_topic(&broker, 4).await, tempfile::tempdir().unwrap());
-    let options = SqliteOptions { directory: directory.path().to_owned(), views: "" };
+    let options = SqliteOptions::new(directory.path(), "");
     let journal: Arc<dyn Journal> = SqliteJournal::open(&options).unwrap();
     let roster = Roster::new();
     let accounts =

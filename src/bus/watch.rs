@@ -99,10 +99,18 @@ impl Watch {
         self.0.kafka.as_ref().map(|bus| bus.relay(service).health())
     }
 
+    /// What is damaged in a service's databases. It is served from as far as that goes, and does not count as well.
+    fn damage_of(&self, service: Service) -> Vec<String> {
+        let books = (service == Service::Payment).then_some(&self.0.books);
+        let journals = std::iter::once(self.0.journal(service)).chain(books);
+        let damage = journals.filter_map(|journal| journal.get().ok()?.damage().borrow().clone());
+        damage.map(|what| format!("{service}: its database is damaged ({what}): restore it from a backup")).collect()
+    }
+
     /// What is wrong with a service's messages. On the embedded bus another service that falls is that service's trouble;
     /// only what stands still is the reader's.
     pub fn complaints_of(&self, service: Service) -> Vec<String> {
-        let mut complaints = Vec::new();
+        let mut complaints = self.damage_of(service);
         if self.0.kafka.as_ref().is_some_and(|bus| !bus.has_topics()) {
             complaints.push("the topics are not there yet".to_owned());
         }

@@ -30,6 +30,8 @@ mod golden_corpus;
 pub mod inbox;
 pub mod order;
 pub mod outbox;
+#[cfg(test)]
+mod query_plans;
 pub mod reconciler;
 pub mod service;
 mod views;

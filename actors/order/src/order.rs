@@ -445,6 +445,8 @@ impl Entity for OrderEntity {
         Some(state.as_ref().map_or(0, |order| order.published))
     }
 
+    const TABLES: &'static [&'static str] = &[views::TABLES];
+
     fn views(id: &EntityId, state: &Option<Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
         views::of(id, state.as_ref(), event, at_ms)
     }

@@ -9,7 +9,7 @@ use contracts::{Envelope, InboxError, OrderId, PaymentId, RefundId, Timestamp, U
 use ractor::Actor;
 use runtime::{
     AskError, CommandId, CommandMeta, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster,
-    Row,
+    Row, ViewSchema,
     operation::{self, Operation},
     supervision::{ChildSpec, Restart},
 };
@@ -20,9 +20,11 @@ use crate::{
     inbox,
     order::{Draft, Order, OrderCommand, OrderEntity, OrderRefusal, OrderStatus, Shortfall},
     reconciler::{DebtBoard, DebtTotals, Reconciler},
+    views,
 };
 
-pub use crate::views::VIEWS;
+/// The read model: what the journal must be opened with.
+pub const VIEWS: &[ViewSchema] = &[ViewSchema::of::<OrderEntity>()];
 
 /// How long a command that a message asks for may take.
 const INBOX_PATIENCE: Duration = Duration::from_secs(5);
@@ -223,19 +225,17 @@ impl OrderService {
         limit: u32,
     ) -> Result<OrderPage, OrderError> {
         let (after_ms, after_id) = after.map_or((i64::MAX, String::new()), |(at, id)| (at.as_millis(), id.to_string()));
-        let rows = self.journal.query(
-            "SELECT doc FROM orders WHERE (?1 IS NULL OR user_id = ?1) AND (?2 IS NULL OR status = ?2) \
-             AND (created_ms < ?3 OR (created_ms = ?3 AND order_id < ?4)) \
-             ORDER BY created_ms DESC, order_id DESC LIMIT ?5",
-            vec![
-                user_id.map(UserId::as_str).into(),
-                status.map(OrderStatus::name).into(),
-                after_ms.into(),
-                after_id.into(),
-                (i64::from(limit) + 1).into(),
-            ],
-        );
-        let mut orders = rows.await?.iter().map(read_order).collect::<Result<Vec<_>, _>>()?;
+        let mut params = vec![after_ms.into(), after_id.into(), (i64::from(limit) + 1).into()];
+        let sql = match (user_id, status) {
+            (None, None) => views::PAGE,
+            (Some(_), None) => views::PAGE_OF_USER,
+            (None, Some(_)) => views::PAGE_OF_STATUS,
+            (Some(_), Some(_)) => views::PAGE_OF_USER_AND_STATUS,
+        };
+        params.extend(user_id.map(|user_id| user_id.as_str().into()));
+        params.extend(status.map(|status| status.name().into()));
+        let mut orders =
+            self.journal.query(sql, params).await?.iter().map(read_order).collect::<Result<Vec<_>, _>>()?;
         let has_more = orders.len() > limit as usize;
         orders.truncate(limit as usize);
         let next = orders.last().filter(|_| has_more).map(|order| (order.created_at, order.draft.order_id.clone()));
@@ -247,13 +247,8 @@ impl OrderService {
     /// # Errors
     /// [`OrderError::Unavailable`] when the view cannot be read.
     pub async fn totals(&self) -> Result<OrderTotals, OrderError> {
-        let rows = self.journal.query(
-            "SELECT status, count(*), sum(total_minor), sum(captured_minor), sum(refunded_minor) FROM orders \
-             GROUP BY status ORDER BY status",
-            vec![],
-        );
         let mut totals = OrderTotals::default();
-        for row in rows.await? {
+        for row in self.journal.query(views::SUMS, vec![]).await? {
             let status = row.text(0)?.to_owned();
             if status == OrderStatus::Paid.name() {
                 totals.paid_minor += row.integer(2)?;

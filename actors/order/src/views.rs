@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The tables.
-pub const VIEWS: &str = "
+pub const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS orders (
     order_id       TEXT    NOT NULL PRIMARY KEY,
     user_id        TEXT    NOT NULL,
@@ -22,7 +22,10 @@ CREATE TABLE IF NOT EXISTS orders (
     currency       TEXT    NOT NULL,
     doc            TEXT    NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS orders_by_age ON orders (created_ms, order_id);
 CREATE INDEX IF NOT EXISTS orders_by_user ON orders (user_id, created_ms, order_id);
+-- For the lists with a status. By a bare column it would be taken for the orders to expire as well, which would then be sorted.
+CREATE INDEX IF NOT EXISTS orders_by_status ON orders ((status || ''), created_ms, order_id);
 CREATE INDEX IF NOT EXISTS orders_to_expire ON orders (expires_ms) WHERE status IN ('pending', 'payment_processing');
 CREATE TABLE IF NOT EXISTS open_debts (
     order_id    TEXT    NOT NULL PRIMARY KEY,
@@ -36,7 +39,46 @@ CREATE TABLE IF NOT EXISTS open_debts (
 CREATE INDEX IF NOT EXISTS open_debts_due ON open_debts (due_ms, order_id);
 CREATE INDEX IF NOT EXISTS open_debts_worth_a_look ON open_debts (since_ms, order_id)
     WHERE refunds > 0 OR asked_again >= 3;
+-- The sums over all orders, by status, kept with each change of one: to add them up would read every order ever placed.
+CREATE TABLE IF NOT EXISTS order_sums (
+    status         TEXT    NOT NULL PRIMARY KEY,
+    orders         INTEGER NOT NULL,
+    total_minor    INTEGER NOT NULL,
+    captured_minor INTEGER NOT NULL,
+    refunded_minor INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
+
+/// One page of all orders, newest first, after (created, id).
+pub const PAGE: &str = "SELECT doc FROM orders WHERE (created_ms, order_id) < (?1, ?2) \
+                        ORDER BY created_ms DESC, order_id DESC LIMIT ?3";
+/// One page of a user's orders.
+pub const PAGE_OF_USER: &str = "SELECT doc FROM orders WHERE user_id = ?4 AND (created_ms, order_id) < (?1, ?2) \
+                                ORDER BY created_ms DESC, order_id DESC LIMIT ?3";
+/// One page of the orders with a status.
+pub const PAGE_OF_STATUS: &str = "SELECT doc FROM orders WHERE status || '' = ?4 AND (created_ms, order_id) < (?1, ?2) \
+                                  ORDER BY created_ms DESC, order_id DESC LIMIT ?3";
+/// One page of a user's orders with a status. It goes through the user's orders, which one person has made: no index has the bare
+/// status.
+pub const PAGE_OF_USER_AND_STATUS: &str = "SELECT doc FROM orders WHERE user_id = ?4 AND status = ?5 \
+                                           AND (created_ms, order_id) < (?1, ?2) \
+                                           ORDER BY created_ms DESC, order_id DESC LIMIT ?3";
+
+/// The sums of all orders.
+pub const SUMS: &str = "SELECT status, orders, total_minor, captured_minor, refunded_minor FROM order_sums \
+                        WHERE orders > 0 ORDER BY status";
+/// An order leaves the sums of its status, if it is in any…
+const TAKE_FROM_SUMS: &str = "UPDATE order_sums SET orders = orders - 1, \
+                              total_minor = total_minor - (SELECT o.total_minor FROM orders o WHERE o.order_id = ?1), \
+                              captured_minor = captured_minor - (SELECT o.captured_minor FROM orders o WHERE o.order_id = ?1), \
+                              refunded_minor = refunded_minor - (SELECT o.refunded_minor FROM orders o WHERE o.order_id = ?1) \
+                              WHERE status = (SELECT o.status FROM orders o WHERE o.order_id = ?1)";
+/// …and joins those of its new one.
+const ADD_TO_SUMS: &str = "INSERT INTO order_sums (status, orders, total_minor, captured_minor, refunded_minor) \
+                           VALUES (?1, 1, ?2, ?3, ?4) ON CONFLICT (status) DO UPDATE SET orders = order_sums.orders + 1, \
+                           total_minor = order_sums.total_minor + excluded.total_minor, \
+                           captured_minor = order_sums.captured_minor + excluded.captured_minor, \
+                           refunded_minor = order_sums.refunded_minor + excluded.refunded_minor";
 
 const UPSERT: &str = "INSERT INTO orders (order_id, user_id, status, created_ms, updated_ms, expires_ms, total_minor, \
                       captured_minor, refunded_minor, currency, doc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
@@ -47,11 +89,11 @@ const UPSERT: &str = "INSERT INTO orders (order_id, user_id, status, created_ms,
 /// The row after an event. An order that nobody has been told of has none.
 pub fn of(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
     let mut writes = Vec::from_iter(debts::row(id, order, event, at_ms));
-    writes.extend(order.and_then(|order| row(id, order, event, at_ms)));
+    writes.extend(order.map(|order| rows(id, order, event, at_ms)).unwrap_or_default());
     writes
 }
 
-fn row(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Option<ViewWrite> {
+fn rows(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
     let is_hidden = matches!(order.status, OrderStatus::Placing | OrderStatus::Rejected);
     let changes_nothing_shown = matches!(
         event,
@@ -61,24 +103,30 @@ fn row(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Option<V
             | OrderEvent::DebtsAskedAgain(_)
     );
     if is_hidden || changes_nothing_shown {
-        return None;
+        return Vec::new();
     }
     // An order is plain data: its encoding cannot fail.
     let doc = serde_json::to_string(order).unwrap_or_default();
-    Some(ViewWrite::new(
-        UPSERT,
-        vec![
-            (&**id).into(),
-            order.draft.user_id.as_str().into(),
-            order.status.name().into(),
-            order.created_at.as_millis().into(),
-            at_ms.into(),
-            order.expires_at.as_millis().into(),
-            order.draft.total_minor.into(),
-            order.captured_minor.into(),
-            order.refunded_minor.into(),
-            order.draft.currency.code().into(),
-            doc.into(),
-        ],
-    ))
+    let (status, total) = (order.status.name(), order.draft.total_minor);
+    let sums = vec![status.into(), total.into(), order.captured_minor.into(), order.refunded_minor.into()];
+    vec![
+        ViewWrite::new(TAKE_FROM_SUMS, vec![(&**id).into()]),
+        ViewWrite::new(ADD_TO_SUMS, sums),
+        ViewWrite::new(
+            UPSERT,
+            vec![
+                (&**id).into(),
+                order.draft.user_id.as_str().into(),
+                status.into(),
+                order.created_at.as_millis().into(),
+                at_ms.into(),
+                order.expires_at.as_millis().into(),
+                total.into(),
+                order.captured_minor.into(),
+                order.refunded_minor.into(),
+                order.draft.currency.code().into(),
+                doc.into(),
+            ],
+        ),
+    ]
 }

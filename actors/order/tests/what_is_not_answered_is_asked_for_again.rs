@@ -71,7 +71,7 @@ fn draft() -> Draft {
 
 impl System {
     async fn start(directory: &Path) -> Self {
-        let options = SqliteOptions { directory: directory.to_owned(), views: VIEWS };
+        let options = SqliteOptions::new(directory, VIEWS);
         let journal = SqliteJournal::open(&options).unwrap();
         let roster = Roster::new();
         let orders = OrderService::new(journal.clone(), &Gate::new(1_000), &roster);

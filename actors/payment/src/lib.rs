@@ -23,6 +23,8 @@ pub mod inbox;
 pub mod outbox;
 pub mod payment;
 pub mod provider;
+#[cfg(test)]
+mod query_plans;
 pub mod service;
 mod views;
 

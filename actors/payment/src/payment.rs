@@ -396,8 +396,10 @@ impl Entity for PaymentEntity {
         }
     }
 
+    const TABLES: &'static [&'static str] = &[views::TABLES];
+
     fn views(_: &EntityId, state: &OrderPayments, event: &PaymentEvent, _: i64) -> Vec<ViewWrite> {
-        state.get(payment_of(event)).map(views::row).into_iter().collect()
+        state.get(payment_of(event)).map(views::rows).unwrap_or_default()
     }
 }
 

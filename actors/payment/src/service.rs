@@ -5,6 +5,7 @@ use std::sync::Arc;
 use contracts::{Money, OrderId, PaymentId, Timestamp, UserId};
 use runtime::{
     AskError, CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster, Row,
+    ViewSchema,
     operation::{self, Operation},
     supervision::ChildSpec,
 };
@@ -13,9 +14,11 @@ use crate::{
     card::Card,
     payment::{Payment, PaymentCommand, PaymentEntity, PaymentRefusal, PaymentStatus},
     provider::Provider,
+    views,
 };
 
-pub use crate::views::VIEWS;
+/// The read model: what the journal must be opened with.
+pub const VIEWS: &[ViewSchema] = &[ViewSchema::of::<PaymentEntity>()];
 
 /// Why a payment was not made, found or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -166,8 +169,7 @@ impl PaymentService {
     /// # Errors
     /// [`PaymentError::NotFound`], or [`PaymentError::Unavailable`] when the view cannot be read.
     pub async fn payment(&self, payment_id: &PaymentId) -> Result<Payment, PaymentError> {
-        let rows =
-            self.journal.query("SELECT doc FROM payments WHERE payment_id = ?1", vec![payment_id.as_str().into()]);
+        let rows = self.journal.query(views::BY_ID, vec![payment_id.as_str().into()]);
         let payments = rows.await?.iter().map(read_payment).collect::<Result<Vec<_>, _>>()?;
         payments.into_iter().next().ok_or(PaymentError::NotFound)
     }
@@ -177,8 +179,7 @@ impl PaymentService {
     /// # Errors
     /// [`PaymentError::Unavailable`] when the view cannot be read.
     pub async fn payments_of(&self, order_id: &OrderId) -> Result<Vec<Payment>, PaymentError> {
-        let sql = "SELECT doc FROM payments WHERE order_id = ?1 ORDER BY created_ms, payment_id";
-        let rows = self.journal.query(sql, vec![order_id.as_str().into()]).await?;
+        let rows = self.journal.query(views::OF_ORDER, vec![order_id.as_str().into()]).await?;
         Ok(rows.iter().map(read_payment).collect::<Result<_, _>>()?)
     }
 
@@ -187,13 +188,13 @@ impl PaymentService {
     /// # Errors
     /// [`PaymentError::Unavailable`] when either cannot be read.
     pub async fn totals(&self) -> Result<PaymentTotals, PaymentError> {
-        let sql = "SELECT coalesce(sum(captured_minor), 0), coalesce(sum(refunded_minor), 0) FROM payments";
-        let rows = self.journal.query(sql, vec![]).await?;
+        let rows = self.journal.query(views::SUMS, vec![]).await?;
+        let sum = |column| rows.first().map_or(Ok(0), |row| row.integer(column));
         let (provider_captured_minor, provider_refunded_minor) =
             self.provider.totals().await.map_err(|_| PaymentError::Unavailable)?;
         Ok(PaymentTotals {
-            captured_minor: rows[0].integer(0)?,
-            refunded_minor: rows[0].integer(1)?,
+            captured_minor: sum(0)?,
+            refunded_minor: sum(1)?,
             provider_captured_minor,
             provider_refunded_minor,
         })

@@ -38,7 +38,7 @@ fn refund_id(name: &str) -> RefundId {
 
 impl System {
     async fn start(directory: &Path) -> Self {
-        let open = |name: &str, views| SqliteJournal::open(&SqliteOptions { directory: directory.join(name), views });
+        let open = |name: &str, views| SqliteJournal::open(&SqliteOptions::new(directory.join(name), views));
         let (journal, books) = (open("payments", VIEWS).unwrap(), open("books", sandbox::VIEWS).unwrap());
         let roster = Roster::new();
         let provider = Arc::new(SandboxProvider::new(books.clone(), [7; 32], &roster));

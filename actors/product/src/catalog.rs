@@ -12,7 +12,9 @@ use crate::{
     specifications::Specifications,
 };
 
-mod sql;
+pub(crate) mod sql;
+
+use sql::{Choice, IDS_MAX};
 
 /// Products on one page, unless the question says otherwise.
 pub const LIMIT_DEFAULT: u32 = 20;
@@ -20,8 +22,6 @@ pub const LIMIT_DEFAULT: u32 = 20;
 pub const LIMIT_MAX: u32 = 100;
 /// The longest text to search for, in characters.
 const SEARCH_CHARS_MAX: usize = 200;
-/// The most ids in one question: a page of them.
-const IDS_MAX: usize = LIMIT_MAX as usize;
 
 /// What a list is sorted by; ties are broken by the product's id, so that pages neither repeat nor skip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -224,13 +224,13 @@ impl ProductService {
     /// [`ProductError::Invalid`] for a page, limit, search or number of ids out of bounds; [`ProductError::Unavailable`].
     pub async fn list(&self, query: &ListQuery) -> Result<Page, ProductError> {
         check_list(query)?;
-        let has_category = query.category.is_some();
+        let choice = choice(query);
         let offset = i64::from(query.page - 1) * i64::from(query.limit);
-        let mut page = conditions(query);
+        let mut page = conditions(query, choice);
         page.extend([i64::from(query.limit).into(), offset.into()]);
-        let rows = self.journal.query(sql::list(query.sort, query.order, has_category), page).await?;
+        let rows = self.journal.query(sql::list(choice, query.sort, query.order), page).await?;
         let items = rows.iter().map(|row| detail(row).map(|detail| detail.summary)).collect::<Result<_, _>>()?;
-        let total = first_row(self.journal.query(sql::count(has_category), conditions(query)).await?)?.integer(0)?;
+        let total = first_row(self.journal.query(sql::count(choice), conditions(query, choice)).await?)?.integer(0)?;
         Ok(Page { items, total: total.unsigned_abs() })
     }
 
@@ -322,16 +322,41 @@ fn check_list(query: &ListQuery) -> Result<(), ProductError> {
     if broken.is_empty() { Ok(()) } else { Err(ProductError::Invalid(broken)) }
 }
 
-fn conditions(query: &ListQuery) -> Vec<SqlValue> {
-    let ids = query.ids.as_ref().map(|ids| serde_json::to_string(ids).expect("ids are always JSON"));
-    vec![
-        query.category.clone().into(),
-        query.search.as_deref().map(contains_pattern).into(),
-        query.min_price_minor.into(),
-        query.max_price_minor.into(),
-        query.in_stock.map(i64::from).into(),
-        ids.into(),
-    ]
+fn choice(query: &ListQuery) -> Choice {
+    let is_filtered = query.search.is_some()
+        || query.min_price_minor.is_some()
+        || query.max_price_minor.is_some()
+        || query.in_stock.is_some();
+    match (&query.ids, is_filtered, &query.category) {
+        (Some(_), _, _) => Choice::Ids,
+        (None, false, None) => Choice::All,
+        (None, false, Some(_)) => Choice::Category,
+        (None, true, None) => Choice::AllFiltered,
+        (None, true, Some(_)) => Choice::CategoryFiltered,
+    }
+}
+
+/// The parameters of a choice's conditions; see [`sql`].
+fn conditions(query: &ListQuery, choice: Choice) -> Vec<SqlValue> {
+    let category = || SqlValue::from(query.category.clone());
+    let mut values = match choice {
+        Choice::All => return Vec::new(),
+        Choice::Category => return vec![category()],
+        Choice::AllFiltered | Choice::CategoryFiltered | Choice::Ids => vec![
+            query.search.as_deref().map(contains_pattern).into(),
+            query.min_price_minor.into(),
+            query.max_price_minor.into(),
+            query.in_stock.map(i64::from).into(),
+        ],
+    };
+    if choice != Choice::AllFiltered {
+        values.push(category());
+    }
+    if let Some(ids) = &query.ids {
+        let ids = ids.iter().map(|id| SqlValue::from(id.as_str()));
+        values.extend(ids.chain(std::iter::repeat(SqlValue::Null)).take(IDS_MAX));
+    }
+    values
 }
 
 /// The LIKE pattern for "contains this", lower-cased as the searched text is.

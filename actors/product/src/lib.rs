@@ -31,6 +31,8 @@ mod inbox;
 mod levels;
 mod outbox;
 mod product;
+#[cfg(test)]
+mod query_plans;
 mod service;
 mod specifications;
 mod stock_item;

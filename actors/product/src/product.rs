@@ -4,7 +4,10 @@ use contracts::{Money, Sku, Timestamp};
 use runtime::{Entity, EntityId, ViewWrite, entity::EventPayload};
 use serde::{Deserialize, Serialize};
 
-use crate::{specifications::Specifications, views::UPSERT_PRODUCT};
+use crate::{
+    specifications::Specifications,
+    views::{ADD_TO_COUNTS, PRODUCT_TABLES, TAKE_FROM_COUNTS, UPSERT_PRODUCT},
+};
 
 #[cfg(test)]
 mod tests;
@@ -99,6 +102,7 @@ pub enum ProductRefusal {
 
 impl Entity for Product {
     const KIND: &'static str = "product";
+    const TABLES: &'static [&'static str] = &[PRODUCT_TABLES];
     type State = ProductState;
     type Command = ProductCommand;
     type Event = ProductEvent;
@@ -152,7 +156,7 @@ impl Entity for Product {
     }
 
     fn views(id: &EntityId, state: &ProductState, _: &ProductEvent, _: i64) -> Vec<ViewWrite> {
-        state.record.iter().map(|record| row(id, record, state.version)).collect()
+        state.record.as_ref().map(|record| rows(id, record, state.version)).unwrap_or_default()
     }
 }
 
@@ -172,7 +176,7 @@ pub struct Doc {
     pub specifications: Specifications,
 }
 
-fn row(id: &EntityId, record: &Record, version: u64) -> ViewWrite {
+fn rows(id: &EntityId, record: &Record, version: u64) -> Vec<ViewWrite> {
     let Content { name, description, price, category, images, specifications } = &record.content;
     let doc = Doc { images: images.clone(), specifications: specifications.clone() };
     let params = vec![
@@ -190,5 +194,11 @@ fn row(id: &EntityId, record: &Record, version: u64) -> ViewWrite {
         format!("{name}\n{description}").to_lowercase().into(),
         serde_json::to_string(&doc).expect("strings are always JSON").into(),
     ];
-    ViewWrite::new(UPSERT_PRODUCT, params)
+    // The counts first: they are told from the row that is still there.
+    let mut writes = vec![ViewWrite::new(TAKE_FROM_COUNTS, vec![(&**id).into()])];
+    if !record.archived {
+        writes.push(ViewWrite::new(ADD_TO_COUNTS, vec![category.clone().into()]));
+    }
+    writes.push(ViewWrite::new(UPSERT_PRODUCT, params));
+    writes
 }

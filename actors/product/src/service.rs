@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use contracts::{Envelope, EventId, InboxError, Money, ProductId, Sku, Timestamp};
 use runtime::{
-    CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, Recorded, RequestContext, Roster,
+    CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, Recorded, RequestContext, Roster, ViewSchema,
     supervision::ChildSpec,
 };
 
@@ -17,7 +17,7 @@ use crate::{
     inbox, outbox,
     product::{Content, Product, ProductCommand, ProductEvent},
     stock_item::{Stock, StockCommand, StockEvent, StockItem},
-    validation, views,
+    validation,
 };
 
 /// Events between two snapshots of a SKU. A snapshot of a SKU that has sold 100,000 times is some 8 MB, and replaying this
@@ -107,8 +107,8 @@ pub struct ProductService {
 }
 
 impl ProductService {
-    /// The tables of the read model, for the journal's options.
-    pub const VIEWS: &'static str = views::TABLES;
+    /// The read model: what the journal must be opened with.
+    pub const VIEWS: &'static [ViewSchema] = &[ViewSchema::of::<Product>(), ViewSchema::of::<StockItem>()];
 
     /// The service on its own `journal`, opened with [`ProductService::VIEWS`], within its own `gate`. Nothing runs until
     /// a supervisor starts [`ProductService::children`].

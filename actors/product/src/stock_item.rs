@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     levels::{Levels, ON_HAND_MAX},
-    views::{UPSERT_RESERVATION, UPSERT_STOCK},
+    views::{STOCK_TABLES, UPSERT_RESERVATION, UPSERT_STOCK},
 };
 
 #[cfg(test)]
@@ -216,6 +216,7 @@ type Decision = Result<Vec<StockEvent>, StockRefusal>;
 
 impl Entity for StockItem {
     const KIND: &'static str = "stock";
+    const TABLES: &'static [&'static str] = &[STOCK_TABLES];
     type State = Stock;
     type Command = StockCommand;
     type Event = StockEvent;

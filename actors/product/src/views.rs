@@ -1,7 +1,7 @@
 //! The tables of the read model, and the statements that write them. Each event touches only the rows that it changes.
 
-/// The tables. The checks on `stock` are the last guard behind its single writer: a commit that breaks them is not made.
-pub const TABLES: &str = "
+/// Of products.
+pub const PRODUCT_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS products (
     product_id  TEXT    NOT NULL PRIMARY KEY,
     name        TEXT    NOT NULL,
@@ -17,10 +17,21 @@ CREATE TABLE IF NOT EXISTS products (
     search_text TEXT    NOT NULL,
     doc         TEXT    NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS products_by_name ON products (name, product_id);
-CREATE INDEX IF NOT EXISTS products_by_price ON products (price_minor, product_id);
-CREATE INDEX IF NOT EXISTS products_by_age ON products (created_at, product_id);
-CREATE INDEX IF NOT EXISTS products_by_category ON products (category, product_id);
+CREATE INDEX IF NOT EXISTS products_by_name ON products (name, product_id) WHERE archived = 0;
+CREATE INDEX IF NOT EXISTS products_by_price ON products (price_minor, product_id) WHERE archived = 0;
+CREATE INDEX IF NOT EXISTS products_by_age ON products (created_at, product_id) WHERE archived = 0;
+CREATE INDEX IF NOT EXISTS products_by_category_name ON products (category, name, product_id) WHERE archived = 0;
+CREATE INDEX IF NOT EXISTS products_by_category_price ON products (category, price_minor, product_id) WHERE archived = 0;
+CREATE INDEX IF NOT EXISTS products_by_category_age ON products (category, created_at, product_id) WHERE archived = 0;
+-- How many products of a category are in the catalogue, kept with each change of one: a page's total costs nothing.
+CREATE TABLE IF NOT EXISTS product_counts (
+    category TEXT    NOT NULL PRIMARY KEY,
+    products INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Of stock. The checks are the last guard behind its single writer: a commit that breaks them is not made.
+pub const STOCK_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS stock (
     sku        TEXT    NOT NULL PRIMARY KEY,
     product_id TEXT    NOT NULL,
@@ -43,6 +54,14 @@ CREATE TABLE IF NOT EXISTS reservations (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS reservations_by_order ON reservations (order_id);
 ";
+
+/// A product leaves the count of its category, if it is in one…
+pub const TAKE_FROM_COUNTS: &str = "UPDATE product_counts SET products = products - 1 WHERE category = \
+    (SELECT p.category FROM products p WHERE p.product_id = ?1 AND p.archived = 0)";
+
+/// …and joins that of its new one, unless it is out of the catalogue.
+pub const ADD_TO_COUNTS: &str = "INSERT INTO product_counts (category, products) VALUES (?1, 1) \
+    ON CONFLICT (category) DO UPDATE SET products = product_counts.products + 1";
 
 /// One product; what was set at its creation stays.
 pub const UPSERT_PRODUCT: &str = "INSERT INTO products \

@@ -63,8 +63,7 @@ impl EventPayload for AccountEvent {
 type Bank = (Entities<Account>, Arc<SqliteJournal>, ActorRef<SupervisorMessage>);
 
 async fn open(directory: &Path) -> Result<Bank, Box<dyn Error>> {
-    let (journal, roster) =
-        (SqliteJournal::open(&SqliteOptions { directory: directory.into(), views: "" })?, Roster::new());
+    let (journal, roster) = (SqliteJournal::open(&SqliteOptions::new(directory, ""))?, Roster::new());
     let as_journal: Arc<dyn Journal> = journal.clone();
     let accounts = Entities::new(as_journal, &Gate::new(1_000), EntitiesConfig::default(), roster.clone());
     let spec = SupervisorSpec::new("bank", accounts.shards());

@@ -22,6 +22,15 @@ pub trait Entity: Send + Sync + 'static {
     const KIND: &'static str;
     /// The version of the event payloads that this build writes. Older ones pass through [`Entity::upcast`].
     const SCHEMA: u32 = 1;
+    /// The version of [`Entity::State`]'s form, which is apart from the events'. Another one whenever a field of the state, or of
+    /// anything in it, comes, goes, moves or changes its meaning: snapshots of other versions are not read.
+    const STATE_VERSION: u32 = 1;
+    /// The tables of this kind's read model: `CREATE TABLE IF NOT EXISTS …` and their indexes. No other kind has them.
+    const TABLES: &'static [&'static str] = &[];
+    /// The version of [`Entity::TABLES`] **and of what [`Entity::views`] writes there**, stored documents too. Another one
+    /// whenever either changes: where a file holds another version, newer or older, the tables are dropped and projected anew
+    /// from the events.
+    const VIEW_VERSION: u32 = 1;
 
     /// What the decision is made on. Rebuilt by folding the events; a snapshot of it is a cache and never the truth.
     type State: Default + Serialize + DeserializeOwned + Send + Sync + 'static;
@@ -42,7 +51,8 @@ pub trait Entity: Send + Sync + 'static {
     fn evolve(state: &mut Self::State, event: &Self::Event);
 
     /// The rows of the read model that this event changes, written in the event's own transaction. `state` already
-    /// includes the event.
+    /// includes the event. A pure function of what it is given, as the two above, and no two entities write the same row (sums
+    /// apart, which come out the same in any order): so the rows can be made from the events again.
     fn views(id: &EntityId, state: &Self::State, event: &Self::Event, at_ms: i64) -> Vec<ViewWrite> {
         let _ = (id, state, event, at_ms);
         Vec::new()

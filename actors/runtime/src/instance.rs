@@ -130,7 +130,7 @@ impl<E: Entity> InstanceState<E> {
         let loaded = journal.load(Arc::clone(&self.arguments.stream), SEEN_COMMANDS_MAX).await;
         let loaded = loaded.map_err(|error| self.blame(error))?;
         if let Some((version, bytes)) = loaded.snapshot {
-            match snapshot::decode::<E::State>(E::SCHEMA, &bytes) {
+            match snapshot::decode::<E>(&bytes) {
                 Some(state) => (self.state, self.version, self.snapshot_version) = (state, version, version),
                 // A snapshot is a cache: what this build cannot read is read from the events instead.
                 None => return self.replay_from_the_start(loaded.seen, loaded.seen_is_complete).await,
@@ -324,7 +324,7 @@ impl<E: Entity> InstanceState<E> {
             return None;
         }
         // A state that cannot be encoded has no snapshot; its events are enough.
-        let bytes = snapshot::encode(E::SCHEMA, &self.state)?;
+        let bytes = snapshot::encode::<E>(&self.state)?;
         self.snapshot_version = self.version;
         Some((self.version, bytes))
     }

@@ -93,7 +93,7 @@ async fn a_refused_write_acknowledges_nothing_and_the_entity_reads_the_truth_aga
 async fn a_second_journal_on_the_same_directory_is_refused_with_one_sentence() {
     let directory = tempfile::tempdir().unwrap();
     let system = System::start(directory.path()).await;
-    let options = SqliteOptions { directory: directory.path().to_owned(), views: support::VIEWS };
+    let options = SqliteOptions::new(directory.path(), support::VIEWS);
     // In this process the one that is open should have been closed; of another process see the journal's own tests.
     let error = SqliteJournal::open(&options).err().unwrap();
     assert!(error.is_fatal(), "only a new process helps");
@@ -128,6 +128,29 @@ async fn who_has_an_answer_may_ask_again_at_once_though_there_is_room_for_one() 
     for number in 0..2_000 {
         system.counters.ask("a", Count::Add(1), command(number)).await.unwrap();
         assert_eq!(system.total("a").await, number.cast_signed() + 1);
+    }
+    system.stop().await;
+}
+
+/// A list that takes some seconds, and reads no table: SQLite counts.
+const SLOW_LIST: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000000) SELECT max(i) FROM n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_lists_do_not_keep_an_entity_from_waking() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(directory.path()).await;
+    system.counters.ask("a", Count::Add(5), command(1)).await.unwrap();
+    system.stop().await;
+    let system = System::start(directory.path()).await;
+    // More than there are readers, and all of them are at it before anybody wakes.
+    let lists: Vec<_> = (0..8).map(|_| tokio::spawn(system.journal.query(SLOW_LIST, vec![]))).collect();
+    let done = lists.iter().filter(|list| list.is_finished()).count();
+    assert_eq!(system.counters.ask("a", Count::Add(1), command(2)).await.unwrap().version, 2);
+    assert_eq!(system.total("a").await, 6);
+    assert_eq!(lists.iter().filter(|list| list.is_finished()).count(), done, "no list had to end for it");
+    for list in lists {
+        assert_eq!(list.await.unwrap().unwrap()[0].integer(0).unwrap(), 10_000_000);
     }
     system.stop().await;
 }

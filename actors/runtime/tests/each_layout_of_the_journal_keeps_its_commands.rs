@@ -24,7 +24,7 @@ fn id(number: u64) -> CommandId {
 }
 
 fn open(directory: &Path) -> Arc<SqliteJournal> {
-    SqliteJournal::open(&SqliteOptions { directory: directory.to_owned(), views: VIEWS }).unwrap()
+    SqliteJournal::open(&SqliteOptions::new(directory, VIEWS)).unwrap()
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn a_journal_of_a_later_layout_is_refused_with_one_sentence() {
     let directory = tempfile::tempdir().unwrap();
     open(directory.path()).close().await;
     Connection::open(directory.path().join("journal.db")).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let options = SqliteOptions { directory: directory.path().to_owned(), views: VIEWS };
+    let options = SqliteOptions::new(directory.path(), VIEWS);
     let error = SqliteJournal::open(&options).err().unwrap().to_string();
     assert!(error.contains("has layout 99") && error.lines().count() == 1, "{error}");
 }

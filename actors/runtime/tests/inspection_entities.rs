@@ -218,7 +218,7 @@ impl Journal for SlowToLoad {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_entity_that_waits_for_its_stream_or_for_its_turn_to_read_it_is_not_stuck() {
     let directory = tempfile::tempdir().unwrap();
-    let journal = SqliteJournal::open(&SqliteOptions { directory: directory.path().to_owned(), views: VIEWS }).unwrap();
+    let journal = SqliteJournal::open(&SqliteOptions::new(directory.path(), VIEWS)).unwrap();
     let permits = Arc::new(Semaphore::new(0));
     let slow: Arc<dyn Journal> = Arc::new(SlowToLoad { journal: Arc::clone(&journal), permits: Arc::clone(&permits) });
     let roster = Roster::new();

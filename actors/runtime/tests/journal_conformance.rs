@@ -34,7 +34,7 @@ impl Place {
 }
 
 fn open_sqlite(directory: &Path) -> Arc<dyn Journal> {
-    SqliteJournal::open(&SqliteOptions { directory: directory.to_owned(), views: VIEWS }).unwrap()
+    SqliteJournal::open(&SqliteOptions::new(directory, VIEWS)).unwrap()
 }
 
 /// One guarantee = one async function from a place; here it becomes two tests.

@@ -80,7 +80,7 @@ impl Entity for Pile {
 }
 
 fn open(directory: &Path) -> Arc<SqliteJournal> {
-    SqliteJournal::open(&SqliteOptions { directory: directory.to_owned(), views: VIEWS }).unwrap()
+    SqliteJournal::open(&SqliteOptions::new(directory, VIEWS)).unwrap()
 }
 
 fn pile_of(stone: u64) -> String {

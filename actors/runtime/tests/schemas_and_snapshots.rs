@@ -283,6 +283,30 @@ fn the_corpus_notices_what_would_break_old_journals() {
 }
 
 #[tokio::test]
+async fn a_repeated_command_is_known_although_its_entitys_snapshot_cannot_be_read() {
+    let disk = MemoryDisk::new("").unwrap();
+    let build = Build::<third::Thermometer>::start(&disk, 4).await;
+    for number in 0..10 {
+        build.ask(number, third::Event::Read { millidegrees_celsius: 1_000 }).await;
+    }
+    let truth = build.state().await;
+    build.stop().await;
+    assert_eq!(snapshots(&disk)[0].0, 8);
+    disk.tamper("UPDATE snapshots SET state = x'ff'").unwrap();
+    let build = Build::<third::Thermometer>::start(&disk, 4).await;
+    // From before the snapshot, and from after it.
+    for number in 0..10 {
+        let meta = CommandMeta::new(CommandId::from_u128(number), PATIENCE);
+        let again = build.entities.ask("a", third::Event::Read { millidegrees_celsius: 9 }, meta).await.unwrap();
+        assert!(again.is_repeat, "command {number}");
+        assert_eq!(again.events, [third::Event::Read { millidegrees_celsius: 1_000 }]);
+    }
+    assert_eq!(build.state().await, truth);
+    build.stop().await;
+    assert_eq!(disk.events().unwrap().len(), 10);
+}
+
+#[tokio::test]
 async fn a_snapshot_that_cannot_be_read_is_ignored_and_the_events_are_read() {
     for damage in ["x''", "x'ff'", "x'0100000003'", "x'010000000300'", "x'01ffffffff00'", "substr(state, 1, 6)"] {
         let disk = MemoryDisk::new("").unwrap();

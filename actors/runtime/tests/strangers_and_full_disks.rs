@@ -190,7 +190,7 @@ impl Drop for Worker {
 
 /// Everything acknowledged is there, and what is there adds up.
 async fn check(directory: &Path, acknowledged: &BTreeSet<u64>) {
-    let journal = SqliteJournal::open(&SqliteOptions { directory: directory.to_owned(), views: VIEWS }).unwrap();
+    let journal = SqliteJournal::open(&SqliteOptions::new(directory, VIEWS)).unwrap();
     let events = journal.query("SELECT count(DISTINCT command_id), count(*) FROM events", vec![]).await.unwrap();
     assert_eq!(events[0].integer(0).unwrap(), events[0].integer(1).unwrap(), "each command once");
     let mut lost = Vec::new();

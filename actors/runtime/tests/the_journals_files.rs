@@ -22,16 +22,16 @@ use support::{PATIENCE, VIEWS, append};
 use tokio::{sync::oneshot, time::timeout};
 
 fn open(directory: &Path) -> Arc<SqliteJournal> {
-    SqliteJournal::open(&SqliteOptions { directory: directory.to_owned(), views: VIEWS }).unwrap()
+    SqliteJournal::open(&SqliteOptions::new(directory, VIEWS)).unwrap()
 }
 
 fn id(number: u64) -> CommandId {
     CommandId::from_u128(u128::from(number))
 }
 
-/// Two readers, the checkpointer and the writer.
+/// Four readers, the checkpointer, the checker while it looks, and the writer.
 #[cfg(target_os = "linux")]
-const CONNECTIONS: usize = 4;
+const CONNECTIONS: usize = 7;
 
 /// This process's descriptors of the file at `path`, or of what was there: Linux says so behind the name.
 #[cfg(target_os = "linux")]
@@ -138,7 +138,7 @@ async fn after_a_fatal_end_nobody_in_this_process_opens_it_again() {
     let journal = open(directory.path());
     fs::remove_file(directory.path().join("journal.db-wal")).unwrap();
     assert!(matches!(append(&*journal, "counter/a", 1, 1, id(1)).await, Err(JournalError::Fatal(_))));
-    let again = SqliteJournal::open(&SqliteOptions { directory: directory.path().to_owned(), views: VIEWS });
+    let again = SqliteJournal::open(&SqliteOptions::new(directory.path(), VIEWS));
     assert!(again.err().unwrap().is_fatal());
 }
 
@@ -269,7 +269,7 @@ async fn nobody_but_its_owner_reads_a_journal() {
     let directory = parent.path().join("shop").join("order");
     let check = || {
         let found = modes(&directory);
-        assert_eq!(found.len(), 5, "database, log, its index, lock, directory: {found:?}");
+        assert_eq!(found.len(), 6, "database, log, its index, lock, note of the boot, directory: {found:?}");
         for (path, mode) in found {
             assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
         }

@@ -28,7 +28,7 @@ const EVENTS_OF_EACH: u64 = 2;
 const NEWEST: u64 = COMMANDS_OF_EACH * EVENTS_OF_EACH;
 
 fn open(directory: &Path) -> Arc<SqliteJournal> {
-    SqliteJournal::open(&SqliteOptions { directory: directory.to_owned(), views: "" }).unwrap()
+    SqliteJournal::open(&SqliteOptions::new(directory, "")).unwrap()
 }
 
 /// What is committed at one moment: as a crash would leave it.

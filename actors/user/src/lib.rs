@@ -24,6 +24,8 @@ mod hex;
 pub mod outbox;
 pub mod password;
 pub mod profile;
+#[cfg(test)]
+mod query_plans;
 pub mod refresh_token;
 pub mod role;
 pub mod service;

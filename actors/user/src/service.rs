@@ -8,7 +8,7 @@ use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 use contracts::{Envelope, InboxError, SessionId, Timestamp, UserId, claims::ACCESS_TOKEN_LIFETIME_SECONDS};
 use runtime::{
     AskError, CommandId, Entities, EntitiesConfig, Entity, Gate, Journal, JournalError, Recorded, RequestContext,
-    Roster, Row, SqlValue, supervision::ChildSpec,
+    Roster, Row, SqlValue, ViewSchema, supervision::ChildSpec,
 };
 use ulid::Ulid;
 
@@ -26,7 +26,6 @@ use crate::{
     token_issuer::TokenIssuer,
     user::{User, UserCommand, UserState},
     validation::{FieldError, Registration, ValidRegistration},
-    views::VIEWS,
 };
 
 /// Sessions that are revoked at one go.
@@ -93,7 +92,7 @@ struct Stored {
 
 impl UserService {
     /// The read model: what the journal must be opened with.
-    pub const VIEWS: &'static str = VIEWS;
+    pub const VIEWS: &'static [ViewSchema] = &[ViewSchema::of::<User>(), ViewSchema::of::<Session>()];
 
     /// The service on `journal`, which must have been opened with [`UserService::VIEWS`]. Nothing runs until a supervisor
     /// starts [`UserService::children`].

@@ -204,6 +204,7 @@ impl SessionState {
 
 impl Entity for Session {
     const KIND: &'static str = "session";
+    const TABLES: &'static [&'static str] = &[crate::views::SESSION_TABLES];
     type State = SessionState;
     type Command = SessionCommand;
     type Event = SessionEvent;

@@ -201,6 +201,7 @@ pub enum UserRefusal {
 
 impl Entity for User {
     const KIND: &'static str = "user";
+    const TABLES: &'static [&'static str] = &[crate::views::USER_TABLES];
     type State = UserState;
     type Command = UserCommand;
     type Event = UserEvent;

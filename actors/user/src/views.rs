@@ -1,7 +1,7 @@
 //! The read model: tables that are written in the transaction of the events that change them.
 
-/// The tables. `users.doc` is a [`crate::Profile`] as JSON. Times are in milliseconds since the Unix epoch.
-pub const VIEWS: &str = "
+/// Of users. `doc` is a [`crate::Profile`] as JSON. Times are in milliseconds since the Unix epoch.
+pub const USER_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS users (
     user_id       TEXT    NOT NULL PRIMARY KEY,
     email         TEXT    NOT NULL UNIQUE,
@@ -11,6 +11,10 @@ CREATE TABLE IF NOT EXISTS users (
     updated_at    INTEGER NOT NULL,
     version       INTEGER NOT NULL
 ) STRICT;
+";
+
+/// Of sessions.
+pub const SESSION_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS sessions (
     session_id     TEXT    NOT NULL PRIMARY KEY,
     user_id        TEXT    NOT NULL,

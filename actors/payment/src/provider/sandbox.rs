@@ -10,8 +10,8 @@ use contracts::{Currency, Timestamp};
 use futures::{FutureExt, future::BoxFuture};
 use hmac::{Hmac, KeyInit, Mac};
 use runtime::{
-    AskError, CommandId, CommandMeta, Entities, EntitiesConfig, Entity, EntityId, Gate, Journal, Roster, ViewWrite,
-    entity::EventPayload, operation, supervision::ChildSpec,
+    AskError, CommandId, CommandMeta, Entities, EntitiesConfig, Entity, EntityId, Gate, Journal, Roster, ViewSchema,
+    ViewWrite, entity::EventPayload, operation, supervision::ChildSpec,
 };
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -19,14 +19,34 @@ use sha2::Sha256;
 use super::{Charge, ChargeOutcome, Provider, ProviderDown, Refunding};
 use crate::{card::Card, payment::Method};
 
-/// The tables of its books.
-pub const VIEWS: &str = "
+/// The read model of its books: what their journal must be opened with.
+pub const VIEWS: &[ViewSchema] = &[ViewSchema::of::<BookedCharge>()];
+
+const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS charges (
     charge_key     TEXT    NOT NULL PRIMARY KEY,
     captured_minor INTEGER NOT NULL,
     refunded_minor INTEGER NOT NULL
 ) STRICT;
+-- The sums over all charges: one row, kept with each change of one.
+CREATE TABLE IF NOT EXISTS charge_sums (
+    one            INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    captured_minor INTEGER NOT NULL,
+    refunded_minor INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
+const UPSERT: &str = "INSERT INTO charges (charge_key, captured_minor, refunded_minor) VALUES (?1, ?2, ?3) ON CONFLICT \
+                      (charge_key) DO UPDATE SET captured_minor = excluded.captured_minor, \
+                      refunded_minor = excluded.refunded_minor";
+/// What a charge adds to the sums: what it has now, less what its row has, which is written after it.
+const ADD_TO_SUMS: &str = "INSERT INTO charge_sums (one, captured_minor, refunded_minor) VALUES (1, \
+                           ?2 - coalesce((SELECT c.captured_minor FROM charges c WHERE c.charge_key = ?1), 0), \
+                           ?3 - coalesce((SELECT c.refunded_minor FROM charges c WHERE c.charge_key = ?1), 0)) \
+                           ON CONFLICT (one) DO UPDATE SET \
+                           captured_minor = charge_sums.captured_minor + excluded.captured_minor, \
+                           refunded_minor = charge_sums.refunded_minor + excluded.refunded_minor";
+/// No row before the first charge.
+const SUMS: &str = "SELECT captured_minor, refunded_minor FROM charge_sums WHERE one = 1";
 
 /// How long it may take to answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -95,6 +115,7 @@ struct MoreThanCaptured;
 
 impl Entity for BookedCharge {
     const KIND: &'static str = "charge";
+    const TABLES: &'static [&'static str] = &[TABLES];
     type State = Book;
     type Command = BookCommand;
     type Event = Booked;
@@ -131,11 +152,9 @@ impl Entity for BookedCharge {
     }
 
     fn views(id: &EntityId, book: &Book, _: &Booked, _: i64) -> Vec<ViewWrite> {
-        vec![ViewWrite::new(
-            "INSERT INTO charges (charge_key, captured_minor, refunded_minor) VALUES (?1, ?2, ?3) ON CONFLICT \
-             (charge_key) DO UPDATE SET captured_minor = excluded.captured_minor, refunded_minor = excluded.refunded_minor",
-            vec![(&**id).into(), book.captured.map_or(0, |(amount, _)| amount).into(), book.given_back_minor().into()],
-        )]
+        let captured = book.captured.map_or(0, |(amount, _)| amount);
+        let row = || vec![(&**id).into(), captured.into(), book.given_back_minor().into()];
+        vec![ViewWrite::new(ADD_TO_SUMS, row()), ViewWrite::new(UPSERT, row())]
     }
 }
 
@@ -215,11 +234,12 @@ impl Provider for SandboxProvider {
     }
 
     fn totals(&self) -> BoxFuture<'static, Result<(i64, i64), ProviderDown>> {
-        let sql = "SELECT coalesce(sum(captured_minor), 0), coalesce(sum(refunded_minor), 0) FROM charges";
-        let rows = self.journal.query(sql, vec![]);
+        let rows = self.journal.query(SUMS, vec![]);
         async move {
             let rows = rows.await.map_err(|error| ProviderDown(error.to_string()))?;
-            let sum = |column| rows[0].integer(column).map_err(|error| ProviderDown(error.to_string()));
+            let sum = |column| {
+                rows.first().map_or(Ok(0), |row| row.integer(column)).map_err(|error| ProviderDown(error.to_string()))
+            };
             Ok((sum(0)?, sum(1)?))
         }
         .boxed()

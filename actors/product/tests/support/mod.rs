@@ -32,7 +32,7 @@ impl System {
     }
 
     pub async fn start_without_bus(directory: &Path) -> Self {
-        let options = SqliteOptions { directory: directory.to_owned(), views: ProductService::VIEWS };
+        let options = SqliteOptions::new(directory, ProductService::VIEWS);
         let journal = SqliteJournal::open(&options).unwrap();
         let roster = Roster::new();
         let service = ProductService::new(journal.clone(), &Gate::new(100_000), roster.clone());

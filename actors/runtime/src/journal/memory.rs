@@ -23,11 +23,13 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 
 use super::{
-    Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue, reads, schema,
-    settled,
+    Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
+    progress::ProgressSender,
+    reads, schema, settled,
     stream_index::StreamIndex,
     transaction::{self, BATCH_REQUESTS_MAX, Request},
     until_closed,
+    views::{self, Views},
 };
 use crate::{
     command::CommandId,
@@ -50,15 +52,27 @@ impl MemoryDisk {
     ///
     /// # Errors
     /// [`JournalError::Storage`] when `views` is not the SQL it should be.
-    pub fn new(views: &str) -> Result<Self, JournalError> {
+    pub fn new(views: impl Into<Views>) -> Result<Self, JournalError> {
         let storage = |error: rusqlite::Error| JournalError::Storage(error.to_string());
         let newer = |found| JournalError::Storage(format!("a new disk has layout {found}"));
         let mut connection = Connection::open_in_memory().map_err(storage)?;
         connection.execute_batch("PRAGMA foreign_keys = ON;").map_err(storage)?;
         schema::bring_up_to_date(&mut connection).map_err(storage)?.map_err(newer)?;
-        connection.execute_batch(views).map_err(storage)?;
         connection.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), in_use: Arc::default() })
+        let disk = Self { connection: Arc::new(Mutex::new(connection)), in_use: Arc::default() };
+        disk.bring_views_up_to_date(views)?;
+        Ok(disk)
+    }
+
+    /// Brings the read model to another form, as a build does that is started on this disk. No journal may be open on it.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`] when that cannot be done.
+    pub fn bring_views_up_to_date(&self, views: impl Into<Views>) -> Result<(), JournalError> {
+        let mut connection = self.lock();
+        let index = StreamIndex::recover(&connection, WAITING_VERSIONS_MAX).map_err(reads::query_error)?;
+        views::bring_up_to_date(&mut connection, &index, views.into(), &ProgressSender::default())
+            .map_err(|error| JournalError::Storage(error.to_string()))
     }
 
     /// All events, in the order of commits: what is durable, whatever the journal on it is doing.
@@ -75,6 +89,23 @@ impl MemoryDisk {
     /// As [`Journal::query`].
     pub fn query(&self, sql: &str, params: &[SqlValue]) -> Result<Vec<Row>, JournalError> {
         reads::query(&self.lock(), sql, params)
+    }
+
+    /// How SQLite would do `sql`: the steps of its plan.
+    ///
+    /// # Errors
+    /// [`JournalError::Query`] when it is wrong.
+    pub fn plan(&self, sql: &str) -> Result<Vec<String>, JournalError> {
+        let steps = |connection: &Connection| {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let mut rows = statement.raw_query();
+            let mut steps = Vec::new();
+            while let Some(row) = rows.next()? {
+                steps.push(row.get(3)?);
+            }
+            Ok(steps)
+        };
+        steps(&self.lock()).map_err(reads::query_error)
     }
 
     /// Changes the disk behind the journal's back, as bit rot or a wrong hand does.

@@ -6,20 +6,26 @@
 //! Entities, relays and read models talk to it; when it cannot write it stops acknowledging and dies, and its tree is
 //! started again on what is on disk. It does not interpret payloads.
 
+mod boot;
 mod checkpointer;
+mod damage;
 mod directory;
 mod faults;
 mod health;
+pub mod integrity;
 pub mod keeper;
 #[cfg(feature = "testkit")]
 pub mod memory;
 mod native;
+pub mod progress;
+mod projection;
 mod readers;
 mod reads;
 mod schema;
 pub mod sqlite;
 mod stream_index;
 mod transaction;
+pub mod views;
 mod writer;
 
 use std::sync::{
@@ -63,6 +69,9 @@ pub enum JournalError {
     /// What is on disk cannot be understood.
     #[error("the journal holds what this build cannot read: {0}")]
     Corrupt(String),
+    /// What was read from the database is not what was written there: a page of it is damaged.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// A reader's statement was wrong, or the reader failed.
     #[error("the query failed: {0}")]
     Query(String),
@@ -374,6 +383,11 @@ pub trait Journal: Send + Sync + 'static {
     /// True while there is no room on its disk: writes are refused until there is.
     fn is_full(&self) -> bool {
         false
+    }
+
+    /// What has been found damaged in the database: nothing, as a rule. It is served from all the same, as far as that goes.
+    fn damage(&self) -> watch::Receiver<Option<String>> {
+        damage::never()
     }
 
     /// False once the journal has failed or closed.

@@ -19,8 +19,10 @@ use super::{
     sqlite::{OpenError, keep_plans, leave_the_log_alone},
 };
 
-/// Threads that read. Two: one may sit in a long scan while the other serves.
-const READERS: usize = 2;
+/// Threads that read the log: for entities that wake, relays and subscriptions. Nothing that they are asked takes long.
+const LOG_READERS: usize = 2;
+/// Threads that ask the read model. Apart from the others: a dozen long lists at a time keep these busy and wake no entity later.
+const QUERY_READERS: usize = 2;
 /// How long a question may go on after its journal was closed, and how often it is interrupted from then on.
 const INTERRUPT_EVERY: Duration = Duration::from_millis(100);
 
@@ -40,17 +42,23 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// Starts them on the database in `file`.
-    pub(super) fn start(file: &Path, jobs: &Receiver<ReadJob>) -> Result<Self, OpenError> {
+    /// Starts them on the database in `file`: some for the log, and others for the read model.
+    pub(super) fn start(
+        file: &Path,
+        of_the_log: &Receiver<ReadJob>,
+        of_the_views: &Receiver<ReadJob>,
+    ) -> Result<Self, OpenError> {
         let (stop, stopped) = bounded(0);
-        let mut readers = Self { stop, threads: Vec::with_capacity(READERS) };
-        for _ in 0..READERS {
+        let mut readers = Self { stop, threads: Vec::with_capacity(LOG_READERS + QUERY_READERS) };
+        let log_readers = std::iter::repeat_n(("journal-reader", of_the_log), LOG_READERS);
+        let query_readers = std::iter::repeat_n(("journal-query", of_the_views), QUERY_READERS);
+        for (name, jobs) in log_readers.chain(query_readers) {
             let connection = open_reader(file).map_err(|cause| OpenError::Database { file: file.to_owned(), cause })?;
             let interrupt = connection.get_interrupt_handle();
             let (jobs, stopped) = (jobs.clone(), stopped.clone());
             let (ending, ended) = bounded(0);
             thread::Builder::new()
-                .name("journal-reader".to_owned())
+                .name(name.to_owned())
                 .spawn(move || {
                     serve(&connection, &jobs, &stopped);
                     drop(connection);

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::V
 
 use super::{
     JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, SqlValue,
+    damage::is_damage,
     stream_index::{StreamIndex, Version},
 };
 use crate::{
@@ -68,6 +69,31 @@ pub(super) fn read_after(
         .map_err(query_error)?;
     let rows = statement.query_map(params![position.cast_signed(), limit as i64], recorded).map_err(query_error)?;
     rows.collect::<Result<_, _>>().map_err(query_error)
+}
+
+/// How many events the streams from `first` on and before `end` have. All of them must be in the table `versions`.
+pub(super) fn events_between(connection: &Connection, first: &str, end: &str) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT count(*) FROM versions WHERE stream >= ?1 AND stream < ?2")?
+        .query_row([first, end], |row| row.get::<_, i64>(0))
+        .map(i64::unsigned_abs)
+}
+
+/// The events after this version of `stream` and of the streams after it, before `end`, stream by stream. All of them must be
+/// in the table `versions`.
+pub(super) fn events_after(
+    connection: &Connection,
+    stream: &str,
+    version: u64,
+    end: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Recorded>> {
+    let mut statement = connection.prepare_cached(select_events!(
+        "versions v JOIN events e ON e.position = v.position \
+         WHERE (v.stream, v.version) > (?1, ?2) AND v.stream < ?3 ORDER BY v.stream, v.version LIMIT ?4"
+    ))?;
+    let rows = statement.query_map(params![stream, version.cast_signed(), end, limit as i64], recorded)?;
+    rows.collect()
 }
 
 /// The rows of a question to the read model.
@@ -321,5 +347,5 @@ impl rusqlite::ToSql for SqlValue {
 }
 
 pub(super) fn query_error(error: rusqlite::Error) -> JournalError {
-    JournalError::Query(error.to_string())
+    if is_damage(&error) { JournalError::Damaged(error.to_string()) } else { JournalError::Query(error.to_string()) }
 }

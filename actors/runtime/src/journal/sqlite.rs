@@ -26,15 +26,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Append, Journal, JournalError, JournalHealth, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
+    boot::BootNote,
     checkpointer::{Checkpointer, Mode, checkpoint},
+    damage::{Damage, is_damage},
     directory::{CLOSE_WAIT_MAX, DatabaseFiles, Directory},
     faults::{Fault, fault_of_error},
     health::HealthBoard,
+    integrity::{self, IntegrityChecker, IntegrityChecks},
+    progress::ProgressSender,
     readers::{ReadJob, Readers},
     reads, schema, settled,
     stream_index::StreamIndex,
     transaction::{Request, Settled, refuse_all},
     until_closed,
+    views::{self, Views, ViewsError},
     writer::{LOG_BYTES_MAX, Log, Writer},
 };
 use crate::{command::CommandId, private_files, supervision::StartError};
@@ -46,6 +51,7 @@ const OPEN_CHECKPOINT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Versions in memory that wait for their turn in the stream index. The more wait, the more of them share a page when they are
 /// written; and the more is read again after a crash: 0.1 s for so many, as measured.
 const WAITING_VERSIONS_MAX: usize = 1 << 16;
+
 /// Why a journal could not be opened: one plain sentence each, for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -85,6 +91,22 @@ pub enum OpenError {
         /// Its layout.
         found: i64,
     },
+    /// What the start reads of it is not what was written there.
+    #[error("the database {} is damaged ({cause}): restore {} from a backup", .file.display(), .file.parent().unwrap_or(.file).display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// What was found.
+        cause: String,
+    },
+    /// The read model cannot be made.
+    #[error("the read model in {} cannot be brought to this build's form: {cause}; start the build that wrote it", .file.display())]
+    Views {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        cause: ViewsError,
+    },
     /// SQLite would not promise what we promise.
     #[error("SQLite refused {setting} on {}: a commit would not survive a power loss there", .file.display())]
     NotDurable {
@@ -100,8 +122,24 @@ pub enum OpenError {
 pub struct SqliteOptions {
     /// The directory of this journal alone. It is created if it is missing.
     pub directory: PathBuf,
-    /// `CREATE TABLE IF NOT EXISTS …` and indexes of the read model.
-    pub views: &'static str,
+    /// The read model.
+    pub views: Views,
+    /// Where the progress of a long start is written.
+    pub progress: ProgressSender,
+    /// When the whole file is checked beside the sale.
+    pub checks: IntegrityChecks,
+}
+
+impl SqliteOptions {
+    /// A journal in `directory` with this read model.
+    pub fn new(directory: impl Into<PathBuf>, views: impl Into<Views>) -> Self {
+        Self {
+            directory: directory.into(),
+            views: views.into(),
+            progress: ProgressSender::default(),
+            checks: IntegrityChecks::default(),
+        }
+    }
 }
 
 impl OpenError {
@@ -111,7 +149,12 @@ impl OpenError {
         match self {
             Self::NotClosed(_) => true,
             Self::Database { cause, .. } => fault_of_error(cause, 0) == Fault::Fatal,
-            Self::Locked(_) | Self::Unwritable { .. } | Self::Newer { .. } | Self::NotDurable { .. } => false,
+            Self::Locked(_)
+            | Self::Unwritable { .. }
+            | Self::Newer { .. }
+            | Self::Damaged { .. }
+            | Self::Views { .. }
+            | Self::NotDurable { .. } => false,
         }
     }
 }
@@ -128,7 +171,9 @@ pub struct SqliteJournal {
     /// The writer's inbox: whoever sends to a writer that has ended refuses what nobody will read.
     inbox: Receiver<Request>,
     index: Arc<StreamIndex>,
-    reads: Sender<ReadJob>,
+    log_reads: Sender<ReadJob>,
+    queries: Sender<ReadJob>,
+    damage: Damage,
     committed: watch::Receiver<Position>,
     closed: watch::Receiver<Option<JournalError>>,
     is_open: Arc<AtomicBool>,
@@ -147,22 +192,32 @@ impl SqliteJournal {
         let directory = Directory::claim(&options.directory)?;
         let unwritable = |cause| OpenError::Unwritable { directory: options.directory.clone(), cause };
         let file = options.directory.join("journal.db");
-        let database = |cause| OpenError::Database { file: file.clone(), cause };
+        let database = |cause| unusable(&file, cause);
 
         let mut connection = open_writer(&file)?;
+        let boot = BootNote::new(&options.directory);
+        if boot.machine_went_down()
+            && let Some(cause) = integrity::check_before_serving(&connection, &options.progress).map_err(database)?
+        {
+            return Err(OpenError::Damaged { file, cause });
+        }
+        boot.opened().map_err(unwritable)?;
         let newer = |found| OpenError::Newer { file: file.clone(), found };
         schema::bring_up_to_date(&mut connection).map_err(database)?.map_err(newer)?;
-        connection.execute_batch(options.views).map_err(database)?;
         connection.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
         let newest = reads::newest_position(&connection).map_err(database)?;
         let index = Arc::new(StreamIndex::recover(&connection, WAITING_VERSIONS_MAX).map_err(database)?);
+        let views_failed = |cause| match cause {
+            ViewsError::Database(cause) => unusable(&file, cause),
+            cause => OpenError::Views { file: file.clone(), cause },
+        };
+        views::bring_up_to_date(&mut connection, &index, options.views, &options.progress).map_err(views_failed)?;
         bring_over_what_is_left(&connection).map_err(database)?;
         let files = DatabaseFiles::of(&file).map_err(unwritable)?;
         // From here on the writer itself waits for a lock that another program has.
         connection.busy_timeout(Duration::ZERO).map_err(database)?;
 
         let (requests, inbox) = unbounded();
-        let (reads, jobs) = bounded::<ReadJob>(READ_QUEUE_MAX);
         let (committed_sender, committed) = watch::channel(newest);
         let (closed_sender, closed) = watch::channel(None);
         let (settled, to_settle) = mpsc::unbounded_channel();
@@ -171,13 +226,19 @@ impl SqliteJournal {
 
         let checkpointer = open_checkpointer(&file).map_err(database)?;
         let checkpointer = Checkpointer::start(checkpointer).map_err(unwritable)?;
-        let readers = Readers::start(&file, &jobs)?;
+        let (log_reads, of_the_log) = bounded(READ_QUEUE_MAX);
+        let (queries, of_the_views) = bounded(READ_QUEUE_MAX);
+        let readers = Readers::start(&file, &of_the_log, &of_the_views)?;
+        let damage = Damage::none();
+        let checker = IntegrityChecker::start(&file, options.checks, damage.clone()).map_err(unwritable)?;
         tokio::spawn(settle_in_order(to_settle));
         let writer = Writer {
             connection,
             index: Arc::clone(&index),
             checkpointer,
             readers,
+            checker,
+            boot,
             files,
             inbox: inbox.clone(),
             settled,
@@ -193,7 +254,19 @@ impl SqliteJournal {
             directory,
         };
         thread::Builder::new().name("journal-writer".to_owned()).spawn(move || writer.run()).map_err(unwritable)?;
-        Ok(Arc::new(Self { requests, inbox, index, reads, committed, closed, is_open, is_closing, health }))
+        Ok(Arc::new(Self {
+            requests,
+            inbox,
+            index,
+            log_reads,
+            queries,
+            damage,
+            committed,
+            closed,
+            is_open,
+            is_closing,
+            health,
+        }))
     }
 
     fn send(&self, request: Request) {
@@ -208,16 +281,22 @@ impl SqliteJournal {
 
     fn read<T: Send + 'static>(
         &self,
+        readers: &Sender<ReadJob>,
         job: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, JournalError>> {
         if !self.is_open() {
             return async { Err(JournalError::Closed) }.boxed();
         }
         let (reply, answer) = oneshot::channel();
+        let damage = self.damage.clone();
         let job: ReadJob = Box::new(move |connection| {
-            let _ = reply.send(job(connection));
+            let outcome = job(connection);
+            if let Err(JournalError::Damaged(what)) = &outcome {
+                damage.found(what);
+            }
+            let _ = reply.send(outcome);
         });
-        let queued = self.reads.try_send(job);
+        let queued = readers.try_send(job);
         async move {
             match queued {
                 Ok(()) => answer.await.unwrap_or(Err(JournalError::Closed)),
@@ -252,16 +331,16 @@ impl Journal for SqliteJournal {
 
     fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>> {
         let index = Arc::clone(&self.index);
-        self.read(move |connection| reads::load_stream(connection, &index, &stream, seen_max))
+        self.read(&self.log_reads, move |connection| reads::load_stream(connection, &index, &stream, seen_max))
     }
 
     fn events(&self, stream: Arc<str>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
         let index = Arc::clone(&self.index);
-        self.read(move |connection| reads::all_events_of(connection, &index, &stream))
+        self.read(&self.log_reads, move |connection| reads::all_events_of(connection, &index, &stream))
     }
 
     fn read_after(&self, position: Position, limit: usize) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
-        self.read(move |connection| reads::read_after(connection, position, limit))
+        self.read(&self.log_reads, move |connection| reads::read_after(connection, position, limit))
     }
 
     fn committed(&self) -> watch::Receiver<Position> {
@@ -269,11 +348,11 @@ impl Journal for SqliteJournal {
     }
 
     fn query(&self, sql: &'static str, values: Vec<SqlValue>) -> BoxFuture<'static, Result<Vec<Row>, JournalError>> {
-        self.read(move |connection| reads::query(connection, sql, &values))
+        self.read(&self.queries, move |connection| reads::query(connection, sql, &values))
     }
 
     fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>> {
-        self.read(move |connection| reads::position_of(connection, &subscription))
+        self.read(&self.log_reads, move |connection| reads::position_of(connection, &subscription))
     }
 
     fn store_position(
@@ -282,6 +361,10 @@ impl Journal for SqliteJournal {
         position: Position,
     ) -> BoxFuture<'static, Result<(), JournalError>> {
         settled(|settle| self.send(Request::StorePosition { subscription, position, settle }))
+    }
+
+    fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.damage.subscribe()
     }
 
     fn is_open(&self) -> bool {
@@ -329,7 +412,7 @@ pub(super) fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The connection that writes, on files that nobody else reads.
 fn open_writer(file: &Path) -> Result<Connection, OpenError> {
-    let database = |cause| OpenError::Database { file: file.to_owned(), cause };
+    let database = |cause| unusable(file, cause);
     for name in DatabaseFiles::names(file) {
         private_files::close_to_others(&name);
     }
@@ -354,8 +437,18 @@ fn bring_over_what_is_left(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
+/// Why a database cannot be used.
+fn unusable(file: &Path, cause: rusqlite::Error) -> OpenError {
+    let file = file.to_owned();
+    if is_damage(&cause) {
+        OpenError::Damaged { file, cause: cause.to_string() }
+    } else {
+        OpenError::Database { file, cause }
+    }
+}
+
 fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenError> {
-    let database = |cause| OpenError::Database { file: file.to_owned(), cause };
+    let database = |cause| unusable(file, cause);
     keep_plans(connection).map_err(database)?;
     let not_durable = |setting| OpenError::NotDurable { setting, file: file.to_owned() };
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(database)?;
@@ -401,7 +494,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_prepares_a_statement_once() -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
-        let journal = SqliteJournal::open(&SqliteOptions { directory: directory.path().to_owned(), views: "" })?;
+        let journal = SqliteJournal::open(&SqliteOptions::new(directory.path(), ""))?;
         let reader = super::super::readers::open_reader(&directory.path().join("journal.db"))?;
         let mut statement = reader.prepare("SELECT position FROM versions WHERE stream = ?1 LIMIT ?2")?;
         for limit in 1..9 {

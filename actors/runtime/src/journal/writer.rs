@@ -1,6 +1,6 @@
 //! The writer thread: group commit.
 //!
-//! It owns the connection that writes, the readers, the checkpointer and the directory. One turn: wait for a request, take what else
+//! It owns the connection that writes, the readers, the checkpointer, the checker and the directory. One turn: wait for a request, take what else
 //! has queued, write all of it in one transaction with a slice of the stream index, commit, see that the log is still the file that
 //! its name says, hand the outcomes to the runtime. The checkpointer keeps the log short beside it. [`super::faults`] says what a
 //! failure means: while another program has the lock it waits, without room it refuses writes and goes on, and everything else ends
@@ -22,10 +22,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     JournalError, Position,
+    boot::BootNote,
     checkpointer::{Checkpointer, LogFrames, Mode, Progress, checkpoint},
     directory::{CLOSE_WAIT_MAX, DatabaseFiles, Directory, LogBytes},
     faults::{Failed, Fault},
     health::{HealthBoard, Trouble},
+    integrity::IntegrityChecker,
     readers::Readers,
     sqlite::leave_the_log_alone,
     stream_index::StreamIndex,
@@ -71,6 +73,8 @@ pub(super) struct Writer {
     pub(super) index: Arc<StreamIndex>,
     pub(super) checkpointer: Checkpointer,
     pub(super) readers: Readers,
+    pub(super) checker: IntegrityChecker,
+    pub(super) boot: BootNote,
     pub(super) files: DatabaseFiles,
     pub(super) inbox: Receiver<Request>,
     pub(super) settled: mpsc::UnboundedSender<Vec<Settled>>,
@@ -156,10 +160,10 @@ impl Writer {
         // Together with the sender's end: either this sees a request, or its sender sees that nobody will.
         fence(Ordering::SeqCst);
         refuse_all(&self.inbox, &end);
-        let Self { connection, index, checkpointer, readers, closed, directory, .. } = self;
+        let Self { connection, index, checkpointer, readers, checker, boot, closed, directory, .. } = self;
         let deadline = Instant::now() + CLOSE_WAIT_MAX;
-        // Both, whatever the first says.
-        let others_have_ended = checkpointer.stop(deadline) & readers.stop(deadline);
+        // All of them, whatever the first says.
+        let others_have_ended = checker.stop(deadline) & checkpointer.stop(deadline) & readers.stop(deadline);
         let is_tidy = end == JournalError::Closed
             && others_have_ended
             && {
@@ -180,6 +184,9 @@ impl Writer {
             & connection.close().inspect_err(|(_, error)| tracing::error!(%error, "cannot be closed")).is_ok();
         if !(others_have_ended && is_closed) {
             end = JournalError::Fatal(format!("the journal could not be closed within {CLOSE_WAIT_MAX:?}"));
+        }
+        if is_tidy && is_closed && end == JournalError::Closed {
+            boot.closed();
         }
         match end {
             JournalError::Fatal(_) => directory.keep_for_ever(),

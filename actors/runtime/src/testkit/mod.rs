@@ -8,9 +8,11 @@
 //! - [`MemoryJournal`], [`MemoryDisk`], [`Faults`]: the journal in memory, which refuses, delays, crashes on demand.
 //! - [`simulation`]: services on one thread in virtual time; a seed fixes every fault and every pause.
 //! - [`golden`]: every event ever written can still be read, and means what it meant.
+//! - [`plans`]: no statement reads a whole table that grows.
 //! - [`Random`], [`TimeSlot`]: seeded choices; whose turn it is.
 
 pub mod golden;
+pub mod plans;
 pub mod probe;
 mod random;
 pub mod scenario;

@@ -37,6 +37,7 @@ use crate::{
         Journal,
         keeper::JournalKeeper,
         memory::{CommitFault, Faults, MemoryDisk, MemoryJournal},
+        views::Views,
     },
     roster::Roster,
     supervision::{Backoff, ChildSpec, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec},
@@ -196,7 +197,7 @@ impl Simulation {
     ///
     /// # Panics
     /// When it cannot be started.
-    pub async fn service<T, F>(&self, name: &str, views: &str, build: F) -> Service<T>
+    pub async fn service<T, F>(&self, name: &str, views: impl Into<Views>, build: F) -> Service<T>
     where
         T: Clone + Send + Sync + 'static,
         F: Fn(Arc<dyn Journal>, Roster) -> (T, Vec<ChildSpec>) + Send + Sync + 'static,

@@ -4,7 +4,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use microcommerce_runtime::{
-    CommandId, CommandMeta, Entities, EntitiesConfig, Entity, EntityId, Gate, Journal, JournalError, Roster, ViewWrite,
+    CommandId, CommandMeta, Entities, EntitiesConfig, Entity, EntityId, Gate, Journal, JournalError, Roster,
+    ViewSchema, ViewWrite,
     entity::EventPayload,
     journal::{
         Append, Fence, NewEvent,
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::oneshot, time::Instant};
 
 pub const VIEWS: &str = "CREATE TABLE IF NOT EXISTS totals (id TEXT PRIMARY KEY, total INTEGER NOT NULL) STRICT;";
+pub const COUNTERS: &[ViewSchema] = &[ViewSchema::of::<Counter>()];
 pub const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -58,6 +60,7 @@ pub struct Total(pub i64);
 
 impl Entity for Counter {
     const KIND: &'static str = "counter";
+    const TABLES: &'static [&'static str] = &[VIEWS];
     type State = Total;
     type Command = Count;
     type Event = Counted;
@@ -104,7 +107,7 @@ impl System {
     }
 
     pub async fn start_with(directory: &Path, config: EntitiesConfig) -> Self {
-        let options = SqliteOptions { directory: directory.to_owned(), views: VIEWS };
+        let options = SqliteOptions::new(directory, COUNTERS);
         let journal = SqliteJournal::open(&options).unwrap();
         let roster = Roster::new();
         let as_journal: Arc<dyn Journal> = journal.clone();

@@ -24,7 +24,7 @@ pub struct System {
 
 impl System {
     pub async fn start(directory: &Path) -> Self {
-        let options = SqliteOptions { directory: directory.to_owned(), views: UserService::VIEWS };
+        let options = SqliteOptions::new(directory, UserService::VIEWS);
         let journal = SqliteJournal::open(&options).unwrap();
         let tokens = Arc::new(TokenIssuer::load_or_create(&directory.join("token.key")).unwrap());
         let roster = Roster::new();
