@@ -49,7 +49,7 @@ const TRIAL_WAIT_MAX: Duration = Duration::from_secs(10);
 const TRIAL_STATISTICS_MS: &str = "200";
 /// After this many reports in a row that there are records, and that they are asked for from the same place, while none came, none can
 /// be read there. Each report follows at least one whole answer of the broker.
-const SILENT_REPORTS: u32 = 8;
+const SILENT_REPORTS: u32 = 5;
 /// Longest wait inside the client while a trial read goes on.
 const STEP: Duration = Duration::from_millis(20);
 /// Trials of one examination at places that show nothing: each takes seconds. What is beyond is the next examination's.
