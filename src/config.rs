@@ -9,6 +9,8 @@ use http_edge::rate_limit::Profile;
 
 use crate::tools::Command;
 
+mod without_effect;
+
 /// The command line. Settings come from the environment.
 #[derive(Debug, Parser)]
 #[command(version, about = "A commerce back end in one binary.", after_help = settings_help())]
@@ -121,6 +123,8 @@ pub struct Settings {
     pub has_chaos: bool,
     /// Whether the demo's catalogue and buyer are put in.
     pub is_demo: bool,
+    /// What was set and changes nothing in this process, a sentence each.
+    pub without_effect: Vec<String>,
 }
 
 /// Longest prefix of topics: Kafka allows 249 characters in all.
@@ -142,9 +146,13 @@ const SETTINGS: [(&str, &str, &str); 17] = [
     ("KAFKA_TOPIC_PREFIX", "", "before the names of all topics and groups, for several shops on one cluster"),
     ("KAFKA_COMPRESSION", "none", "how records are written to Kafka: none, gzip, snappy, lz4 or zstd; all are read"),
     ("SECRET_KEY", "", "the house's secret, 32 characters or more; kept in DATA_DIR/secret.key if unset"),
-    ("ADMIN_EMAIL", "", "the administrator's e-mail address"),
-    ("ADMIN_PASSWORD", "", "the administrator's first password; generated and printed once if unset"),
-    ("RATE_LIMIT_PROFILE", "default", "default, original or off"),
+    (
+        "ADMIN_EMAIL",
+        "",
+        "the first administrator's e-mail address, made while there is none; made up and printed if unset",
+    ),
+    ("ADMIN_PASSWORD", "", "the first administrator's password; generated and printed once if unset"),
+    ("RATE_LIMIT_PROFILE", "default", "default, original, or off (also: bench)"),
     ("DEV_CHAOS", "", "1 makes drills possible over HTTP; never in production"),
     ("RUST_LOG", "info", "what is logged, such as info or order_service=debug"),
 ];
@@ -231,13 +239,16 @@ impl Settings {
             admin_password: optional("ADMIN_PASSWORD"),
             rate_limits: value_of("RATE_LIMIT_PROFILE")
                 .parse()
-                .map_err(|_| wrong("RATE_LIMIT_PROFILE", "it is default, original or off"))?,
+                .map_err(|_| wrong("RATE_LIMIT_PROFILE", "it is default, original, off or bench"))?,
             has_chaos: match value_of("DEV_CHAOS").as_str() {
                 "" | "0" => false,
                 "1" => true,
                 _ => return Err(wrong("DEV_CHAOS", "it is 0 or 1")),
             },
             is_demo: arguments.demo,
+            without_effect: without_effect::sentences(role, arguments.demo, |name| {
+                environment(name).is_some_and(|value| !value.is_empty())
+            }),
         };
         settings.refuse_shared_ports()?;
         if let Some(broker) = &settings.kafka_broker
@@ -349,6 +360,11 @@ mod tests {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.contains(name) && error.contains(value) && error.lines().count() == 1, "{error}");
         }
+    }
+
+    #[test]
+    fn the_profile_of_benches_is_off() {
+        assert_eq!(read(&[("RATE_LIMIT_PROFILE", "bench")]).unwrap().rate_limits, Profile::Off);
     }
 
     #[test]

@@ -12,8 +12,8 @@
 //! - [`trust_keeper`]: who asks the user service of another process whose tokens count
 //! - [`ports`]: the listeners, their serving and their end; [`ending`]: who asks for that
 //! - [`side_channel`]: stdout and stderr, which may fail
-//! - [`people`]: the administrator, and the demo's buyer
-//! - [`tools`]: the commands that look at a running shop
+//! - [`people`]: who administers the shop when it starts, and the demo's buyer
+//! - [`tools`]: the commands that look at a running shop; [`operator`]: those that change who administers it
 //! - [`demo`]: the demo's catalogue
 
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "they may fail, and must not matter: use side_channel")]
@@ -26,6 +26,7 @@ mod ending;
 mod health;
 mod heartbeat;
 mod house;
+mod operator;
 mod people;
 mod ports;
 mod secret;
@@ -144,6 +145,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tracing::info!("told to end before it was open; closed");
         return Ok(());
     };
+    let house = &standing.house;
+    house.settings.without_effect.iter().for_each(|sentence| tracing::warn!("{sentence}"));
     open_to_all(&open, &standing);
     let has_fallen = tokio::select! {
         () = ending.asked() => false,
@@ -166,6 +169,8 @@ struct Standing {
     shop: Arc<Shop>,
     /// Who asks whose tokens count, where that is another process's matter.
     keeper: Option<ActorRef<SupervisorMessage>>,
+    /// What the greeting ends with: who administers the shop.
+    last_words: Vec<String>,
 }
 
 impl Standing {
@@ -218,9 +223,9 @@ async fn start(settings: Settings, progress: Arc<StartProgress>, ending: Ending)
         () = house.ending.asked() => Err(anyhow!("the process was told to end")),
         furnished = furnish(&house, &shop) => furnished,
     };
-    let standing = Standing { house, root, shop, keeper: None };
+    let standing = Standing { house, root, shop, keeper: None, last_words: Vec::new() };
     match furnished {
-        Ok(keeper) => Ok(Standing { keeper, ..standing }),
+        Ok((keeper, last_words)) => Ok(Standing { keeper, last_words, ..standing }),
         Err(error) => {
             standing.stop().await?;
             Err(error)
@@ -228,12 +233,16 @@ async fn start(settings: Settings, progress: Arc<StartProgress>, ending: Ending)
     }
 }
 
+/// Who asks whose tokens count, and what the greeting ends with.
+type Furniture = (Option<ActorRef<SupervisorMessage>>, Vec<String>);
+
 /// What the shop needs before it opens, beyond its services.
-async fn furnish(house: &Arc<House>, shop: &Arc<Shop>) -> anyhow::Result<Option<ActorRef<SupervisorMessage>>> {
+async fn furnish(house: &Arc<House>, shop: &Arc<Shop>) -> anyhow::Result<Furniture> {
     let settings = &house.settings;
+    let mut last_words = Vec::new();
     if settings.role.services().contains(&Service::User) {
         house.progress.began_afterwards("sees to the administrator");
-        people::ensure(settings, house).await?;
+        last_words = people::ensure(settings, &house.users.get()?).await?;
         // Whose tokens had been refused is forgotten with the process.
         trust::renew(shop).await.map_err(|_| anyhow!("the user service does not say whose tokens count"))?;
     }
@@ -242,13 +251,15 @@ async fn furnish(house: &Arc<House>, shop: &Arc<Shop>) -> anyhow::Result<Option<
         demo::stock(house).await?;
     }
     match shop.peer_for(Service::User) {
-        Some(_) => Ok(Some(tree::start_trust_keeper(house, shop).await?)),
-        None => Ok(None),
+        Some(_) => Ok((Some(tree::start_trust_keeper(house, shop).await?), last_words)),
+        None => Ok((None, last_words)),
     }
 }
 
 fn open_to_all(open: &Open, standing: &Standing) {
     open.switch_to(&standing.shop);
-    standing.house.progress.is_over_now();
-    side_channel::say(standing.house.settings.greeting());
+    let house = &standing.house;
+    house.progress.is_over_now();
+    let lines = [house.settings.greeting()].into_iter().chain(standing.last_words.iter().cloned());
+    side_channel::say(lines.collect::<Vec<_>>().join("\n"));
 }

@@ -32,7 +32,8 @@ pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let file = house.settings.data_dir.join(Service::User.name()).join("signing-key.pk8");
     let tokens = blocking(move || TokenIssuer::load_or_create(&file)).await?;
     house.verifier.set_public_key(tokens.public_key().as_bytes());
-    let config = UserServiceConfig::default();
+    let config =
+        UserServiceConfig { log_key: house.secret.key("addresses in the log"), ..UserServiceConfig::default() };
     let service =
         user_service::UserService::new(Arc::clone(&journal), &gate(), &house.roster, Arc::new(tokens), config);
     let children = service.children();
@@ -71,6 +72,7 @@ pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::Order, Service::Order.name(), order_service::VIEWS).await?;
     let service = order_service::OrderService::new(Arc::clone(&journal), &gate(), &house.roster);
+    service.count_unpaid().await.map_err(StartError::new)?;
     let inbox = service.clone();
     let hears = bus::children(
         &house,

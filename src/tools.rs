@@ -1,4 +1,4 @@
-//! The commands that look at a running shop: `topics` and `dlq`.
+//! The commands that look at a running shop: `topics` and `dlq`. (`admin` is in [`crate::operator`].)
 //!
 //! They are processes of their own: they ask the shop's ports, and Kafka where there is one, and change nothing but what a
 //! `dlq replay` brings back and what a `topics --acknowledge-loss` takes off the complaints.
@@ -26,6 +26,7 @@ use serde::Deserialize;
 use crate::{
     bus::watch::{self, RelayReading},
     config::Settings,
+    operator::{self, Admin},
     secret::Secret,
 };
 
@@ -51,6 +52,9 @@ pub enum Command {
     /// The messages that could not be taken in
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Who administers the shop, whether it runs or not
+    #[command(subcommand)]
+    Admin(Admin),
 }
 
 /// What can be done about them.
@@ -85,6 +89,7 @@ pub async fn run(command: &Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
         Command::Topics { acknowledge_loss: true, .. } => acknowledge_loss(settings).await,
         Command::Topics { once, .. } => topics(settings, *once).await,
+        Command::Admin(admin) => operator::run(admin, settings).await,
         Command::Dlq(dlq) => match KafkaClientSettings::from_env("microcommerce-dlq")? {
             Some(client) => on_kafka(dlq, client, settings).await,
             None => embedded(dlq, settings).await,
@@ -321,7 +326,7 @@ async fn embedded(dlq: &Dlq, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn secret(settings: &Settings) -> anyhow::Result<Secret> {
+pub(crate) fn secret(settings: &Settings) -> anyhow::Result<Secret> {
     match &settings.secret_key {
         Some(text) => Ok(Secret::given(text)),
         None => Secret::load(&settings.secret_file()).map_err(|error| {

@@ -85,6 +85,12 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// Whether the person has a role beyond a customer's.
+    #[must_use]
+    pub fn works_here(&self) -> bool {
+        self.roles.iter().any(|role| *role != Role::Customer)
+    }
+
     /// Whether the person has the role, or is an admin.
     #[must_use]
     pub fn has_role(&self, role: Role) -> bool {
@@ -209,6 +215,10 @@ impl Verifier {
     }
 
     fn new(key: Option<PublicKey>) -> Self {
+        Self::with_tables(key, VERIFIED_TOKENS_MAX, REVOKED_SESSIONS_MAX)
+    }
+
+    fn with_tables(key: Option<PublicKey>, verified_max: usize, revoked_max: usize) -> Self {
         // The algorithm is ours to say, never the token's.
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -219,8 +229,8 @@ impl Verifier {
         Self {
             key: RwLock::new(key),
             validation,
-            verified: Expiring::new(VERIFIED_TOKENS_MAX),
-            revoked: Expiring::new(REVOKED_SESSIONS_MAX),
+            verified: Expiring::new(verified_max),
+            revoked: Expiring::new(revoked_max),
         }
     }
 
@@ -297,7 +307,10 @@ impl Verifier {
 
     /// Refuses the session's tokens from now on. Remembered for as long as one of them may live.
     pub fn revoke_session(&self, session: &SessionId) {
-        let now = unix_now();
+        self.revoke_session_at(session, unix_now());
+    }
+
+    fn revoke_session_at(&self, session: &SessionId, now: u64) {
         let until = now + ACCESS_TOKEN_LIFETIME_SECONDS + 2 * LEEWAY_SECONDS;
         if !self.revoked.insert(session.clone(), (), until, now) {
             tracing::error!(%session, "too many revoked sessions: this one's tokens live until they expire");

@@ -1,6 +1,6 @@
 //! What the services' errors are to a client: one table. The services know nothing of HTTP.
 
-use order_service::OrderError;
+use order_service::{OrderError, TooMuchUnpaid};
 use payment_service::PaymentError;
 use product_service::{ProductError, QuoteError};
 use runtime::{AskError, Down};
@@ -55,6 +55,18 @@ impl From<UserError> for ApiError {
                 ApiError::invalid(invalid(errors.into_iter().map(|error| (error.field, error.reason))))
             }
             UserError::Precondition { current_version } => ApiError::precondition_failed(current_version),
+            UserError::LastAdministrator => {
+                ApiError::conflict("The last administrator cannot be removed").about("user_id", error)
+            }
+            UserError::TooManyAdministrators => {
+                ApiError::conflict("There are too many administrators").about("roles", error)
+            }
+            UserError::NotAnAdministrator => {
+                ApiError::conflict("This user is no administrator").about("user_id", error)
+            }
+            UserError::InProgress => ApiError::conflict("What this user may do is being changed")
+                .about("user_id", error)
+                .retry_after(RETRY_AFTER_SECONDS_DEFAULT),
             UserError::Busy | UserError::Unavailable => not_now(error),
         }
     }
@@ -102,6 +114,30 @@ impl From<OrderError> for ApiError {
             OrderError::OutOfStock(shortfalls) => {
                 let skus: Vec<String> = shortfalls.iter().map(|shortfall| shortfall.sku.to_string()).collect();
                 ApiError::insufficient_stock("items", "not enough is available", &skus)
+            }
+            OrderError::TooMuchUnpaid(TooMuchUnpaid {
+                orders,
+                units,
+                wanted,
+                orders_max,
+                units_max,
+                retry_after_seconds,
+            }) => {
+                let reason = if orders >= orders_max {
+                    format!("{orders} orders are unpaid, and {orders_max} may be: pay or cancel one first")
+                } else {
+                    format!(
+                        "{units} units are unpaid and {wanted} more are wanted, and {units_max} may be unpaid in all"
+                    )
+                };
+                // For now only: it is not kept under the request's key.
+                ApiError::conflict("Too much is ordered and not paid for")
+                    .about("items", reason)
+                    .with("unpaid_orders", &orders)
+                    .with("unpaid_orders_max", &orders_max)
+                    .with("unpaid_units", &units)
+                    .with("unpaid_units_max", &units_max)
+                    .retry_after(retry_after_seconds)
             }
             OrderError::NotFound => ApiError::not_found("order"),
             OrderError::InvalidTransition { from } => ApiError::invalid_state_transition(&from, "change the order"),

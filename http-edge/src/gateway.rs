@@ -6,11 +6,12 @@
 //!
 //! # Layout
 //!
-//! - `users`, `products`, `inventory`, `orders`, `payments`, `admin`: one group of routes each
+//! - `users`, `products`, `inventory`, `orders`, `payments`, `admin`: one group of routes each; `admin_users`: the part of the
+//!   last that is the user service's
 //! - `order_draft`: what a buyer wants, priced and added up; `payment_form`: what a buyer pays with; `payment_charge`:
 //!   asking for it until it is known what came of it
 //! - `order_json`, `product_json`, `payment_json`: how the API shows them
-//! - `cursor`: where a page begins
+//! - `cursor`: where a page of orders begins; `user_cursor`: where one of users does
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use std::time::Duration;
 use contracts::{Service, Timestamp, UserId};
 use runtime::RequestContext;
 use warp::Filter;
-use warp::http::header::AUTHORIZATION;
+use warp::http::header::{AUTHORIZATION, CACHE_CONTROL};
+use warp::http::{HeaderValue, Method};
 
 use crate::auth::{self, Principal, Role};
 use crate::error::{ApiError, Code};
 use crate::metrics;
-use crate::peers::Peers;
-use crate::rate_limit::Purpose;
+use crate::peers::{PROFILE_HEADER, Peers};
+use crate::rate_limit::{Profile, Purpose};
 use crate::reply::{self, Response};
 use crate::request::Request;
 use crate::route;
@@ -35,6 +37,7 @@ use crate::shop::Shop;
 use crate::trust;
 
 pub(crate) mod admin;
+mod admin_users;
 mod cursor;
 mod inventory;
 mod order_draft;
@@ -46,6 +49,7 @@ mod payment_json;
 mod payments;
 mod product_json;
 mod products;
+mod user_cursor;
 mod users;
 
 /// How long the services may take for a request: with the idempotency front's half second this stays under the five that
@@ -97,7 +101,14 @@ async fn passed_on(peers: &Peers, service: Service, shop: &Shop, mut call: Call)
         // A session that was ended a moment ago: the service may not have heard of it yet.
         call.request.headers.remove(AUTHORIZATION);
     }
-    let may_end_sessions = matches!(call.request.path().segments().last(), Some(&("logout" | "refresh")));
+    let may_end_sessions = match call.request.path().segments().as_slice() {
+        [_, _, "admin", "users", ..] => call.request.method() == Method::PATCH,
+        [.., "logout" | "refresh" | "password"] => true,
+        _ => false,
+    };
+    if let Ok(profile) = HeaderValue::from_str(&shop.rate_limiter.profile().to_string()) {
+        call.request.headers.insert(PROFILE_HEADER, profile);
+    }
     let answer = peers.forward(service, call.request).await?;
     if service == Service::User && may_end_sessions {
         // Not known now is known within a second: the trust is renewed in any case.
@@ -118,7 +129,9 @@ pub(crate) async fn owned(
 ) -> Result<Response, ApiError> {
     let asker = shop.verifier.authenticate(request.headers());
     let user = asker.as_ref().ok().and_then(Option::as_ref).map(|principal| principal.user_id.clone());
-    let call = Call::new(request, user.as_ref(), asker);
+    // A gateway that does not say has the usual limits.
+    let profile = request.header(PROFILE_HEADER).and_then(|name| name.parse().ok()).unwrap_or(Profile::Default);
+    let call = Call::new(request, user.as_ref(), asker, profile);
     match (service, resource) {
         (Service::Product, "products") => products::answer(shop, call).await,
         (Service::Product, "inventory") => inventory::answer(shop, call).await,
@@ -126,6 +139,7 @@ pub(crate) async fn owned(
         (Service::Payment, "payments") => payments::answer(shop, call).await,
         (Service::User, "users") => users::answer(shop, call).await,
         (Service::User, "auth") => users::answer_alias(shop, call).await,
+        (Service::User, "admin") => admin_users::answer(shop, call).await,
         _ => Err(ApiError::unknown_route()),
     }
 }
@@ -165,13 +179,20 @@ pub(crate) struct Call {
     pub(crate) context: RequestContext,
     /// Who asks, or why their token is not good: only a route that needs to know refuses a bad token.
     asker: Result<Option<Principal>, ApiError>,
+    /// Which limits hold at the gateway.
+    pub(crate) profile: Profile,
 }
 
 impl Call {
-    fn new(request: Request, user: Option<&UserId>, asker: Result<Option<Principal>, ApiError>) -> Self {
+    fn new(
+        request: Request,
+        user: Option<&UserId>,
+        asker: Result<Option<Principal>, ApiError>,
+        profile: Profile,
+    ) -> Self {
         let mut context = request.context(PATIENCE);
         context.actor = user.map(|user| user.as_str().into());
-        Self { request, context, asker }
+        Self { request, context, asker, profile }
     }
 
     /// The signed-in person.
@@ -203,20 +224,33 @@ where
     F: Future<Output = Result<Response, ApiError>>,
 {
     let request_id = request.request_id().clone();
+    let is_public = is_public(&request);
     let asker = shop.verifier.authenticate(request.headers());
     let user = asker.as_ref().ok().and_then(Option::as_ref).map(|principal| principal.user_id.clone());
     let verdict = shop.rate_limiter.admit(purpose(&request), user.as_ref(), request.peer(), Timestamp::now());
     let admitted = verdict.map_or(Ok(()), |verdict| verdict.check());
     let answered = match admitted {
-        Ok(()) => handler(Arc::clone(&shop), Call::new(request, user.as_ref(), asker)).await,
+        Ok(()) => {
+            let profile = shop.rate_limiter.profile();
+            handler(Arc::clone(&shop), Call::new(request, user.as_ref(), asker, profile)).await
+        }
         Err(error) => Err(error),
     };
     let mut response = answered.unwrap_or_else(|error| error.into_response(&request_id));
     if let Some(verdict) = verdict {
         verdict.write_headers(response.headers_mut());
     }
+    if !is_public && !response.headers().contains_key(CACHE_CONTROL) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    }
     shop.requests.count(response.status());
     Ok(response)
+}
+
+/// Whether the answer is the same for everybody: the catalogue's, and how the services are. All others depend on who asks, or
+/// carry what is theirs alone, tokens above all: no cache may keep them.
+fn is_public(request: &Request) -> bool {
+    matches!(request.path().segments().as_slice(), [_, _, "products" | "services", ..])
 }
 
 /// Whether a person may see what is another's.

@@ -241,6 +241,15 @@ mod tests {
             ApiError::unavailable(1),
             ApiError::payment_in_progress(),
             ApiError::idempotency_in_progress(),
+            order_service::OrderError::TooMuchUnpaid(order_service::TooMuchUnpaid {
+                orders: 10,
+                units: 10,
+                wanted: 1,
+                orders_max: 10,
+                units_max: 1_000,
+                retry_after_seconds: 60,
+            })
+            .into(),
         ];
         assert!(remembered.iter().all(is_remembered));
         for error in &forgotten {

@@ -8,6 +8,8 @@ use contracts::{OrderId, Service, SessionId, Timestamp};
 use product_service::QuoteLine;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use user_service::{OperatorWish, UserError};
+use warp::http::header::CACHE_CONTROL;
 
 use crate::body::{PRODUCT_JSON_BYTES_MAX, parse_json};
 use crate::error::ApiError;
@@ -32,6 +34,9 @@ pub(crate) const PANIC: &str = "panic";
 pub const DEAD_LETTERS: &str = "dead-letters";
 /// An operator's wish: that a service takes in again what it has set aside.
 pub const REPLAY: &str = "replay";
+/// An operator's wish about the administrators, of the user service: an [`OperatorWish`], answered by an
+/// [`OperatorAnswer`](user_service::OperatorAnswer) or why not, in a sentence.
+pub const OPERATOR: &str = "operator";
 
 /// An operator's word: what the service's topics lost has been seen to.
 pub const ACKNOWLEDGE_LOSS: &str = "acknowledge-loss";
@@ -102,6 +107,17 @@ pub(crate) async fn answer(
             let context = request.context(Duration::from_millis(within_ms).min(WITHIN_MAX));
             reply::ok(&shop.orders.get()?.settled(&order_id, &payment_id, &context).await)
         }
+        (Service::User, OPERATOR) => {
+            let wish: OperatorWish = about(&body)?;
+            let done = shop.users.get()?.for_operator(wish, &request.context(WITHIN_MAX)).await;
+            let answer = done.map(|(answer, ended)| {
+                ended.iter().for_each(|session_id| shop.verifier.revoke_session(session_id));
+                answer
+            });
+            // It may carry a password.
+            let response = reply::ok(&answer.map_err(in_words))?;
+            Ok(reply::with_header(response, CACHE_CONTROL, "no-store"))
+        }
         (Service::User, TRUST) => {
             let TrustQuestion { since } = about(&body)?;
             reply::ok(&trust::said_here(shop, since).await?)
@@ -127,6 +143,16 @@ pub(crate) async fn answer(
             reply::ok(&chaos.panic_entity(&kind, &id))
         }
         _ => Err(ApiError::unknown_route()),
+    }
+}
+
+/// Why the operator's wish was not carried out, in one sentence.
+fn in_words(error: UserError) -> String {
+    match error {
+        UserError::Invalid(faults) => {
+            faults.iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect::<Vec<_>>().join("; ")
+        }
+        error => error.to_string(),
     }
 }
 

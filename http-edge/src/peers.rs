@@ -36,6 +36,14 @@ use crate::trace::TRACEPARENT_HEADER;
 /// The header that carries the house's key. It never leaves the house: clients' ones are dropped.
 pub(crate) const HOUSE_KEY_HEADER: &str = "x-house-key";
 
+/// The header that carries the network address that a request came to the gateway from. As the house's key it is dropped
+/// where a client sends it, and read only beside that key.
+pub(crate) const VISITOR_HEADER: &str = "x-house-visitor";
+
+/// The header that carries the gateway's profile of limits, for those that a service counts itself; dropped and read as the
+/// other two.
+pub(crate) const PROFILE_HEADER: &str = "x-house-profile";
+
 /// How long a service may take to answer a request that was passed on: longer than any patience inside, shorter than the
 /// gateway's own end of it.
 pub const FORWARD_PATIENCE: Duration = Duration::from_secs(20);
@@ -140,6 +148,10 @@ impl Peers {
         strip_hop_by_hop(&mut headers);
         headers.insert(REQUEST_ID_HEADER, arrival.request_id.header_value());
         headers.insert(TRACEPARENT_HEADER, arrival.traceparent.header_value());
+        headers.remove(VISITOR_HEADER);
+        if let Some(value) = arrival.peer.and_then(|peer| HeaderValue::from_str(&peer.to_string()).ok()) {
+            headers.insert(VISITOR_HEADER, value);
+        }
         let body = body.map_err(Into::into).boxed_unsync();
         let deadline = Instant::now() + FORWARD_PATIENCE;
         let answer = self.exchange(service, method, &path, headers, body, deadline).await?;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use contracts::{Timestamp, UserId};
 use dashmap::DashMap;
+use order_service::Cap;
 use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::ApiError;
@@ -30,13 +31,13 @@ pub enum Profile {
     Default,
     /// The original's: 1000 per hour signed in, 100 per hour anonymous.
     Original,
-    /// No limits: for benches.
+    /// No limits: `off`, or `bench`.
     Off,
 }
 
-/// The setting is not one of the three words.
+/// The setting is not one of the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be default, original or off")]
+#[error("must be default, original, off or bench")]
 pub struct ProfileError;
 
 impl std::str::FromStr for Profile {
@@ -46,7 +47,7 @@ impl std::str::FromStr for Profile {
         match text {
             "default" => Ok(Profile::Default),
             "original" => Ok(Profile::Original),
-            "off" => Ok(Profile::Off),
+            "off" | "bench" => Ok(Profile::Off),
             _ => Err(ProfileError),
         }
     }
@@ -73,6 +74,8 @@ pub enum Purpose {
     Register,
     /// Exchanging a refresh token.
     Refresh,
+    /// Changing a password, for which the present one is shown: another door that it is guessed at, by who has a token.
+    Password,
     /// Health, metrics and static pages: never counted.
     Free,
 }
@@ -96,12 +99,26 @@ pub fn quota(profile: Profile, purpose: Purpose, is_signed_in: bool) -> Option<Q
         (Profile::Off, _) | (_, Purpose::Free) => return None,
         (Profile::Original, _) if is_signed_in => (1000, HOUR_MS),
         (Profile::Original, _) => (100, HOUR_MS),
-        (Profile::Default, Purpose::Login) => (5, MINUTE_MS),
+        (Profile::Default, Purpose::Login | Purpose::Password) => (5, MINUTE_MS),
         (Profile::Default, Purpose::Register) => (3, MINUTE_MS),
         (Profile::Default, Purpose::Refresh) => (10, MINUTE_MS),
         (Profile::Default, Purpose::Api) => (300, MINUTE_MS),
     };
     Some(Quota { limit, period_ms })
+}
+
+/// What one account may hold without having paid: ten orders are more than a person places in a quarter of an hour, and a
+/// thousand units no shop's whole stock. The profile of the original counts requests as the original did, and is as little a
+/// reason to give the stock away. Staff are exempt.
+pub const UNPAID_CAP: Cap = Cap { orders_max: 10, units_max: 1_000 };
+
+/// The cap of a profile; `None` is none.
+#[must_use]
+pub const fn unpaid_cap(profile: Profile) -> Option<Cap> {
+    match profile {
+        Profile::Default | Profile::Original => Some(UNPAID_CAP),
+        Profile::Off => None,
+    }
 }
 
 /// One key's count.
@@ -201,6 +218,12 @@ impl RateLimiter {
         Self { profile, windows: DashMap::new(), keys_max, swept_at: AtomicI64::new(0) }
     }
 
+    /// Which limits hold.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
     /// Counts a request; `None` when it is not limited.
     ///
     /// The signed-in are counted as themselves, others by address (IPv6 by its /64, which one subscriber
@@ -213,7 +236,7 @@ impl RateLimiter {
         now: Timestamp,
     ) -> Option<Verdict> {
         let quota = quota(self.profile, purpose, user.is_some())?;
-        let by_address = self.profile == Profile::Default && purpose != Purpose::Api;
+        let by_address = self.profile == Profile::Default && !matches!(purpose, Purpose::Api | Purpose::Password);
         let key = match (user, peer) {
             (Some(user), _) if !by_address => Key::User(purpose, user.clone()),
             (_, Some(peer)) => Key::Address(purpose, subscriber(peer)),

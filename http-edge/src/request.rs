@@ -186,7 +186,7 @@ impl Request {
     #[must_use]
     pub fn context(&self, patience: Duration) -> RequestContext {
         let context = RequestContext::new(self.request_id().as_str(), patience);
-        RequestContext { traceparent: Some(self.arrival.traceparent.shared()), ..context }
+        RequestContext { traceparent: Some(self.arrival.traceparent.shared()), remote: self.peer(), ..context }
     }
 
     /// The address at the other end of the connection. No `X-Forwarded-For`: anyone can write one.

@@ -15,6 +15,7 @@ use crate::gateway;
 use crate::internal;
 use crate::json::Object;
 use crate::metrics;
+use crate::peers::VISITOR_HEADER;
 use crate::reply::{self, Response};
 use crate::request::Request;
 use crate::route;
@@ -23,11 +24,13 @@ use crate::shop::Shop;
 
 /// The routes of the port of `service`.
 pub fn service_port(service: Service, shop: Arc<Shop>) -> Routes {
-    routing::everything(move |request| {
+    routing::everything(move |mut request: Request| {
         let shop = Arc::clone(&shop);
         async move {
             let is_inside = shop.house_key.as_ref().is_some_and(|key| key.is_in(request.headers()));
             if is_inside && let Some(way) = Inside::of(&request) {
+                // Who asks is who asked the gateway.
+                request.arrival.peer = request.header(VISITOR_HEADER).and_then(|address| address.parse().ok());
                 return match way {
                     Inside::Api(resource) => gateway::owned(service, &resource, shop, request).await,
                     Inside::Question(question) => internal::answer(service, &shop, &question, request).await,

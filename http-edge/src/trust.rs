@@ -12,6 +12,7 @@ use contracts::claims::ACCESS_TOKEN_LIFETIME_SECONDS;
 use contracts::{Service, Timestamp};
 use tokio::time::Instant;
 
+use crate::auth::LEEWAY_SECONDS;
 use crate::error::ApiError;
 use crate::internal::{TRUST, Trust, TrustQuestion};
 use crate::shop::Shop;
@@ -43,9 +44,7 @@ pub(crate) async fn said_here(shop: &Shop, since: Timestamp) -> Result<Trust, Ap
 /// # Errors
 /// 503 when it does not answer: what is known stays.
 pub async fn renew(shop: &Shop) -> Result<(), ApiError> {
-    let a_token_ago = Timestamp::now().as_seconds() - ACCESS_TOKEN_LIFETIME_SECONDS.cast_signed();
-    let known_until = shop.trust.0.load(Ordering::Relaxed);
-    let since = Timestamp::from_seconds(a_token_ago.max(known_until - OVERLAP_SECONDS));
+    let since = asked_since(Timestamp::now().as_seconds(), shop.trust.0.load(Ordering::Relaxed));
     let trust = match shop.peer_for(Service::User) {
         None => said_here(shop, since).await?,
         Some(peers) => peers.ask(Service::User, TRUST, &TrustQuestion { since }, Instant::now() + PATIENCE).await?,
@@ -56,4 +55,27 @@ pub async fn renew(shop: &Shop) -> Result<(), ApiError> {
     }
     shop.trust.0.fetch_max(trust.as_of.as_seconds(), Ordering::Relaxed);
     Ok(())
+}
+
+/// Since when revocations are asked for, when they are known until `known_until`: as far back as a token lives that is taken
+/// now, which is its lifetime and the skew that is allowed for on both ends. In seconds.
+fn asked_since(now: i64, known_until: i64) -> Timestamp {
+    let oldest = now - (ACCESS_TOKEN_LIFETIME_SECONDS + 2 * LEEWAY_SECONDS).cast_signed();
+    Timestamp::from_seconds(oldest.max(known_until - OVERLAP_SECONDS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_starts_is_told_of_every_session_whose_tokens_would_still_be_taken() {
+        let revoked_at = 1_700_000_000;
+        // Signed as the session ended, by a clock that is ahead: the last second that a verifier takes it, by its own.
+        let taken_until = revoked_at + (ACCESS_TOKEN_LIFETIME_SECONDS + 2 * LEEWAY_SECONDS).cast_signed();
+        assert!(asked_since(taken_until, 0).as_seconds() <= revoked_at);
+        // Who has been told lately is told the rest, and what was being written then.
+        assert_eq!(asked_since(revoked_at, revoked_at - 1).as_seconds(), revoked_at - 1 - OVERLAP_SECONDS);
+        assert!(asked_since(taken_until, revoked_at - 100).as_seconds() <= revoked_at);
+    }
 }

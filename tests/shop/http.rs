@@ -74,6 +74,11 @@ impl Client {
         self.call("POST", path).header("Content-Type", "application/json").body(body)
     }
 
+    /// A PATCH with a JSON body.
+    pub fn patch(&self, path: &str, body: impl ToString) -> Call<'_> {
+        self.call("PATCH", path).header("Content-Type", "application/json").body(body)
+    }
+
     pub fn delete(&self, path: &str) -> Call<'_> {
         self.call("DELETE", path)
     }
@@ -84,6 +89,11 @@ impl Call<'_> {
         self.headers.retain(|(stated, _)| !stated.eq_ignore_ascii_case(name));
         self.headers.push((name, value.to_owned()));
         self
+    }
+
+    /// Sends the version that a write is based on.
+    pub fn if_match(self, etag: &str) -> Self {
+        self.header("If-Match", etag)
     }
 
     /// Sends an `Idempotency-Key`.

@@ -310,6 +310,14 @@ impl Shop {
         self.opening.settings.get(name).map(String::as_str)
     }
 
+    /// Sets, or with `None` leaves out, an environment variable from the next start on.
+    pub fn change_setting(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.opening.settings.insert(name.to_owned(), value.to_owned()),
+            None => self.opening.settings.remove(name),
+        };
+    }
+
     pub fn port(&self, role: Role) -> u16 {
         self.opening.settings[role.setting()].parse().unwrap()
     }

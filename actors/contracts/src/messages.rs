@@ -261,11 +261,23 @@ pub enum Message {
     UserRegistered { user_id: UserId },
     #[serde(rename = "user.logged_in")]
     UserLoggedIn { user_id: UserId, session_id: SessionId },
+    /// `ip_hash` is a keyed hash of the address that the sign-in came from.
+    #[serde(rename = "user.login_failed")]
+    UserLoginFailed {
+        user_id: UserId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ip_hash: Option<String>,
+    },
+    /// `roles` are all that the user has from now on; `granted_by` is a user id, `first_start` or `operator`.
+    #[serde(rename = "user.role_changed")]
+    UserRoleChanged { user_id: UserId, roles: Vec<String>, granted_by: String, reason: String },
+    #[serde(rename = "user.password_changed")]
+    UserPasswordChanged { user_id: UserId },
 }
 
 impl Message {
     /// The names of all messages of this build. What has another name comes from a newer one, and is not ours to judge.
-    pub const TYPES: [&'static str; 30] = [
+    pub const TYPES: [&'static str; 33] = [
         "order.created",
         "order.updated",
         "order.paid",
@@ -296,6 +308,9 @@ impl Message {
         "product.created",
         "user.registered",
         "user.logged_in",
+        "user.login_failed",
+        "user.role_changed",
+        "user.password_changed",
     ];
 
     /// Where it travels.
@@ -330,7 +345,11 @@ impl Message {
             | Self::RefundSettled { .. }
             | Self::PaymentRefunded { .. } => Topic::PaymentEvents,
             Self::ProductCreated { .. } => Topic::ProductEvents,
-            Self::UserRegistered { .. } | Self::UserLoggedIn { .. } => Topic::UserEvents,
+            Self::UserRegistered { .. }
+            | Self::UserLoggedIn { .. }
+            | Self::UserLoginFailed { .. }
+            | Self::UserRoleChanged { .. }
+            | Self::UserPasswordChanged { .. } => Topic::UserEvents,
         }
     }
 
@@ -366,7 +385,11 @@ impl Message {
             | Self::StockReleased { sku, .. }
             | Self::StockAdjusted { sku, .. } => sku.as_str(),
             Self::ProductCreated { product_id, .. } => product_id.as_str(),
-            Self::UserRegistered { user_id } | Self::UserLoggedIn { user_id, .. } => user_id.as_str(),
+            Self::UserRegistered { user_id }
+            | Self::UserLoggedIn { user_id, .. }
+            | Self::UserLoginFailed { user_id, .. }
+            | Self::UserRoleChanged { user_id, .. }
+            | Self::UserPasswordChanged { user_id } => user_id.as_str(),
         }
     }
 }

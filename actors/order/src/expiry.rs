@@ -54,10 +54,7 @@ impl Actor for ExpiryClock {
             let context = RequestContext::new("expiry", PATIENCE);
             let command_id = CommandId::of(&["expire", order_id.as_str(), &now.as_millis().to_string()]);
             // Unanswered or refused, it is due again in the next look.
-            let answer = orders
-                .entities()
-                .ask(order_id.as_str(), OrderCommand::Expire { now }, context.command(command_id))
-                .await;
+            let answer = orders.ask(&order_id, OrderCommand::Expire { now }, context.command(command_id)).await;
             if let Err(error) = answer {
                 tracing::warn!(%order_id, %error, "an order could not be expired now");
             }

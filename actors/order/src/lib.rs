@@ -7,6 +7,7 @@
 //! - [`inbox`]: which commands other services' messages give rise to
 //! - [`expiry`]: the clock of unpaid orders
 //! - [`debts`]: what an order has asked for and was not answered; [`reconciler`]: who has it ask again
+//! - [`unpaid`]: how much a buyer holds without having paid
 //! - [`service`]: the use cases, and the tree
 //!
 //! # The saga
@@ -34,8 +35,10 @@ pub mod outbox;
 mod query_plans;
 pub mod reconciler;
 pub mod service;
+pub mod unpaid;
 mod views;
 
 pub use order::{Address, Draft, Order, OrderEntity, OrderStatus, Shortfall};
 pub use reconciler::{DebtTotals, OpenDebt};
 pub use service::{OrderError, OrderPage, OrderService, OrderTotals, VIEWS};
+pub use unpaid::{Cap, TooMuchUnpaid};

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     expiry::ExpiryClock,
     inbox,
-    order::{Draft, Order, OrderCommand, OrderEntity, OrderRefusal, OrderStatus, Shortfall},
+    order::{Draft, Order, OrderCommand, OrderEntity, OrderRefusal, OrderStatus, PAYABLE_FOR_MS, Shortfall},
     reconciler::{DebtBoard, DebtTotals, Reconciler},
+    unpaid::{TooMuchUnpaid, Unpaid},
     views,
 };
 
@@ -44,6 +45,9 @@ pub enum OrderError {
         /// Where it stands.
         from: String,
     },
+    /// Its buyer holds too much that is not paid for.
+    #[error("too much is unpaid")]
+    TooMuchUnpaid(TooMuchUnpaid),
     /// The sums of the draft are wrong.
     #[error("the sums of the order are wrong")]
     DoesNotAddUp,
@@ -84,6 +88,7 @@ pub struct OrderService {
     operations: Entities<Operation>,
     journal: Arc<dyn Journal>,
     debts: DebtBoard,
+    pub(crate) unpaid: Unpaid,
 }
 
 impl OrderService {
@@ -101,6 +106,7 @@ impl OrderService {
             operations: Entities::new(Arc::clone(&journal), gate, operation::config(), roster.scoped("order-service")),
             journal,
             debts: DebtBoard::default(),
+            unpaid: Unpaid::default(),
         }
     }
 
@@ -149,6 +155,22 @@ impl OrderService {
         &self.operations
     }
 
+    pub(crate) fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
+    /// Asks an order, and takes account of what has become of it in the count of what is unpaid.
+    pub(crate) async fn ask(
+        &self,
+        order_id: &OrderId,
+        command: OrderCommand,
+        meta: CommandMeta,
+    ) -> Result<(), AskError<OrderRefusal>> {
+        let accepted = self.orders.ask(order_id.as_str(), command, meta).await?;
+        self.unpaid.follow(order_id, &accepted.events);
+        Ok(())
+    }
+
     /// Places an order: it is submitted, its stock is asked for, and the answer comes when every line is held. Asked again
     /// with the same `order_id` it is the same order.
     ///
@@ -156,9 +178,17 @@ impl OrderService {
     /// [`OrderError::OutOfStock`] when a line is not there: then nothing is held and there is no order.
     pub async fn place(&self, draft: Draft, context: &RequestContext) -> Result<Order, OrderError> {
         let order_id = draft.order_id.clone();
+        // Held before it is: no number of requests finds room that an earlier one has taken.
+        self.unpaid.hold(&draft, Timestamp::from_millis(context.at_ms.saturating_add(PAYABLE_FOR_MS)));
         let command = OrderCommand::Submit { draft: Box::new(draft), now: Timestamp::from_millis(context.at_ms) };
         let command_id = CommandId::of(&["submit", order_id.as_str()]);
-        self.orders.ask(order_id.as_str(), command, context.command(command_id)).await?;
+        let submitted = self.ask(&order_id, command, context.command(command_id)).await;
+        if let Err(AskError::Refused(OrderRefusal::DoesNotAddUp) | AskError::Busy | AskError::Parked { .. }) =
+            &submitted
+        {
+            self.unpaid.let_go(&order_id);
+        }
+        submitted?;
         let placed = self.orders.wait_until(order_id.as_str(), context.deadline, |order| {
             order.clone().filter(|order| order.status != OrderStatus::Placing)
         });
@@ -209,7 +239,7 @@ impl OrderService {
         context: &RequestContext,
     ) -> Result<Order, OrderError> {
         let command = OrderCommand::Cancel { reason: reason.to_owned(), refund_id };
-        self.orders.ask(order_id.as_str(), command, context.command(command_id)).await?;
+        self.ask(order_id, command, context.command(command_id)).await?;
         self.order(order_id, context).await
     }
 
@@ -282,8 +312,8 @@ impl OrderService {
             .traced(envelope.traceparent.as_deref());
         meta.correlation_id = envelope.correlation_id.as_deref().map(Arc::from);
         meta.actor = envelope.actor.as_deref().map(Arc::from);
-        match self.orders.ask(order_id.as_str(), command, meta).await {
-            Ok(_) => Ok(()),
+        match self.ask(&order_id, command, meta).await {
+            Ok(()) => Ok(()),
             Err(AskError::Refused(refusal)) => {
                 tracing::debug!(%order_id, event_id = %envelope.id, ?refusal, "an order refused a message");
                 inbox::refused(&order_id, &refusal)
@@ -293,7 +323,7 @@ impl OrderService {
     }
 }
 
-fn read_order(row: &Row) -> Result<Order, JournalError> {
+pub(crate) fn read_order(row: &Row) -> Result<Order, JournalError> {
     serde_json::from_str(row.text(0)?).map_err(|error| JournalError::Corrupt(error.to_string()))
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -131,6 +132,8 @@ pub struct RequestContext {
     pub actor: Option<Arc<str>>,
     /// Its place in its trace, as W3C Trace Context writes it: given by the caller, or begun here.
     pub traceparent: Option<Arc<str>>,
+    /// The network address that it came from, where it came from one.
+    pub remote: Option<IpAddr>,
 }
 
 impl RequestContext {
@@ -143,6 +146,7 @@ impl RequestContext {
             deadline: Instant::now() + patience,
             actor: None,
             traceparent: None,
+            remote: None,
         }
     }
 

@@ -4,8 +4,8 @@ use contracts::SessionId;
 use runtime::{AskError, JournalError};
 
 use crate::{
-    email_claim::EmailTaken, password::PasswordError, session::SessionRefusal, token_issuer::TokenNotMade,
-    user::UserRefusal, validation::FieldError,
+    administrators::AdministratorsRefusal, email_claim::EmailTaken, password::PasswordError, session::SessionRefusal,
+    token_issuer::TokenNotMade, user::UserRefusal, validation::FieldError,
 };
 
 /// Why a use case did not do it.
@@ -38,6 +38,18 @@ pub enum UserError {
         /// The present version.
         current_version: u64,
     },
+    /// The shop would be left without an administrator.
+    #[error("the last administrator cannot be removed")]
+    LastAdministrator,
+    /// There are as many administrators as there may be.
+    #[error("there are {} administrators, which is the most", crate::administrators::ADMINISTRATORS_MAX)]
+    TooManyAdministrators,
+    /// The user is none.
+    #[error("this user is no administrator")]
+    NotAnAdministrator,
+    /// Somebody else is changing what this user may do.
+    #[error("what this user may do is being changed; try again shortly")]
+    InProgress,
     /// Too much is in flight; nothing was done. Try again shortly.
     #[error("too much is in flight; try again shortly")]
     Busy,
@@ -58,6 +70,17 @@ impl From<AskError<UserRefusal>> for UserError {
             UserRefusal::AlreadyRegistered => Self::EmailTaken,
             UserRefusal::NotRegistered => Self::NotFound,
             UserRefusal::OtherVersion { current } => Self::Precondition { current_version: current },
+            UserRefusal::OtherPassword => Self::InvalidCredentials,
+        })
+    }
+}
+
+impl From<AskError<AdministratorsRefusal>> for UserError {
+    fn from(error: AskError<AdministratorsRefusal>) -> Self {
+        unless_refused(error, |refusal| match refusal {
+            AdministratorsRefusal::InProgress => Self::InProgress,
+            AdministratorsRefusal::Last => Self::LastAdministrator,
+            AdministratorsRefusal::TooMany => Self::TooManyAdministrators,
         })
     }
 }

@@ -6,11 +6,12 @@ use contracts::{SessionId, Timestamp, UserId};
 use runtime::{Recorded, event_samples, testkit::golden};
 
 use crate::{
+    administrators::{Administrators, AdministratorsEvent},
     email::Email,
     email_claim::{EmailClaim, EmailClaimEvent},
     profile::Address,
     refresh_token::TokenHash,
-    role::Role,
+    role::{Authority, Role},
     session::{RevokeReason, Session, SessionEvent},
     user::{User, UserEvent},
 };
@@ -74,6 +75,29 @@ fn assert_numbered(history: &[Recorded], counts: impl Iterator<Item = u64>) {
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
 }
 
+fn roles_changed(granted_by: Authority) -> UserEvent {
+    let roles = vec![Role::Customer, Role::Admin];
+    UserEvent::RolesChanged { roles, granted_by, reason: "the shop had no administrator".into(), at: at() }
+}
+
+#[test]
+fn every_event_of_the_administrators_can_be_read() {
+    let samples = event_samples!(AdministratorsEvent {
+        AdministratorsEvent::ChangeBegun { .. } => AdministratorsEvent::ChangeBegun {
+            user_id: user_id(),
+            change: "01J0000000000000000000000".into(),
+            is_leaving: true,
+            until: at(),
+        },
+        AdministratorsEvent::Settled { .. } => AdministratorsEvent::Settled {
+            user_id: user_id(),
+            is_member: true,
+            at: at(),
+        },
+    });
+    golden::check::<Administrators>(&corpus("administrators"), samples);
+}
+
 #[test]
 fn every_event_of_a_user_can_be_read() {
     let address = Address {
@@ -89,8 +113,16 @@ fn every_event_of_a_user_can_be_read() {
         UserEvent::RolesGranted { .. } => UserEvent::RolesGranted { roles: vec![Role::Support, Role::CatalogManager], at: at() },
         UserEvent::PasswordRehashed { .. } => UserEvent::PasswordRehashed { password_hash: hash() },
         UserEvent::SignedIn { .. } => UserEvent::SignedIn { session_id: SessionId::parse("ses_1").unwrap(), at: at() },
+        UserEvent::RolesChanged { .. } => roles_changed(Authority::FirstStart),
+        UserEvent::Disabled { .. } => UserEvent::Disabled { by: Authority::Operator, reason: "left".into(), at: at() },
+        UserEvent::Enabled { .. } => UserEvent::Enabled { by: Authority::Operator, reason: "back".into(), at: at() },
+        UserEvent::PasswordChanged { .. } => {
+            UserEvent::PasswordChanged { password_hash: hash(), by: Authority::Owner, at: at() }
+        },
+        UserEvent::SignInRefused { .. } => UserEvent::SignInRefused { ip_hash: Some("0123456789abcdef".into()), at: at() },
     });
     samples.extend([registered(None, vec![Role::Customer, Role::Admin]), profile_changed(None, None)]);
+    samples.push(roles_changed(Authority::Administrator(user_id())));
     assert_numbered(&golden::history::<User>("usr_1", &samples), samples.iter().map(UserEvent::publishes));
     golden::check::<User>(&corpus("user"), samples);
 }
@@ -116,6 +148,8 @@ fn every_event_of_a_session_can_be_read() {
         SessionEvent::Rotated { .. } => SessionEvent::Rotated { refresh_hash: second, at: at() },
         SessionEvent::Revoked { .. } => SessionEvent::Revoked { reason: RevokeReason::SignedOut, at: at() },
     });
-    samples.push(SessionEvent::Revoked { reason: RevokeReason::RefreshReused, at: at() });
+    for reason in [RevokeReason::RefreshReused, RevokeReason::PasswordChanged, RevokeReason::AccessChanged] {
+        samples.push(SessionEvent::Revoked { reason, at: at() });
+    }
     golden::check::<Session>(&corpus("session"), samples);
 }

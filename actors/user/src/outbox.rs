@@ -1,9 +1,10 @@
 //! What the world is told of users: a pure function of the journal.
 //!
-//! `user.registered` and `user.logged_in`, both keyed by the user. They say who and which session, and nothing else: no
-//! e-mail address, no hash. A registration starts a session, so `user.logged_in` follows it.
+//! `user.registered`, `user.logged_in`, `user.login_failed`, `user.role_changed` and `user.password_changed`, keyed by the
+//! user. They say who, which session, which roles on whose word, and nothing else: no e-mail address, no hash of a password;
+//! of a network address a keyed hash. A registration starts a session, so `user.logged_in` follows it.
 //!
-//! Both come from the user's own stream, where they are numbered. In journals of older builds a session spoke of its own start;
+//! All come from the user's own stream, where they are numbered. In journals of older builds a session spoke of its own start;
 //! such a start has no number, since no stream knows its place among what others said.
 
 use std::fmt::Display;
@@ -47,19 +48,25 @@ fn message(recorded: &Recorded) -> Result<Option<Message>, JournalError> {
     let (kind, id) = recorded.kind_and_id();
     let corrupt = |error: &dyn Display| JournalError::Corrupt(format!("{}: {error}", recorded.stream));
     match kind {
-        User::KIND => match decode_event::<User>(recorded)? {
-            UserEvent::Registered { .. } => {
-                let user_id = UserId::parse(id).map_err(|error| corrupt(&error))?;
-                Ok(Some(Message::UserRegistered { user_id }))
-            }
-            UserEvent::SignedIn { session_id, .. } => {
-                let user_id = UserId::parse(id).map_err(|error| corrupt(&error))?;
-                Ok(Some(Message::UserLoggedIn { user_id, session_id }))
-            }
-            UserEvent::ProfileChanged { .. } | UserEvent::RolesGranted { .. } | UserEvent::PasswordRehashed { .. } => {
-                Ok(None)
-            }
-        },
+        User::KIND => {
+            let event = decode_event::<User>(recorded)?;
+            let user_id = UserId::parse(id).map_err(|error| corrupt(&error))?;
+            Ok(match event {
+                UserEvent::SignedIn { session_id, .. } => Some(Message::UserLoggedIn { user_id, session_id }),
+                UserEvent::Registered { .. } => Some(Message::UserRegistered { user_id }),
+                UserEvent::SignInRefused { ip_hash, .. } => Some(Message::UserLoginFailed { user_id, ip_hash }),
+                UserEvent::RolesChanged { roles, granted_by, reason, .. } => {
+                    let roles = roles.iter().map(|role| role.name().to_owned()).collect();
+                    Some(Message::UserRoleChanged { user_id, roles, granted_by: granted_by.to_string(), reason })
+                }
+                UserEvent::PasswordChanged { .. } => Some(Message::UserPasswordChanged { user_id }),
+                UserEvent::ProfileChanged { .. }
+                | UserEvent::RolesGranted { .. }
+                | UserEvent::PasswordRehashed { .. }
+                | UserEvent::Disabled { .. }
+                | UserEvent::Enabled { .. } => None,
+            })
+        }
         Session::KIND if recorded.published_before.is_some() => {
             decode_event::<Session>(recorded)?;
             Ok(None)

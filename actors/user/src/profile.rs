@@ -2,10 +2,12 @@
 //!
 //! A change is a JSON merge patch (RFC 7396): what is not named stays, `null` removes, an object is merged.
 
+use std::collections::BTreeMap;
+
 use contracts::{Timestamp, UserId};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Email, Role};
+use crate::{Email, Role, role::Grant};
 
 /// A postal address; a part that was not given is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,23 @@ pub struct Profile {
     pub updated_at: Timestamp,
     /// Counts the changes of this, from 1: the entity tag.
     pub version: u64,
+    /// How they came to each role beyond [`Role::Customer`]: for who administers them.
+    #[serde(default)]
+    pub grants: BTreeMap<Role, Grant>,
+    /// Whether they may not sign in.
+    #[serde(default)]
+    pub disabled: bool,
+    /// Passwords that they have had before this one.
+    #[serde(default)]
+    pub credential: u64,
+}
+
+impl Profile {
+    /// Whether they administer the shop now.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        !self.disabled && self.roles.contains(&Role::Admin)
+    }
 }
 
 /// One member of a merge patch.

@@ -5,33 +5,29 @@
 
 use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
-use contracts::{Envelope, InboxError, SessionId, Timestamp, UserId, claims::ACCESS_TOKEN_LIFETIME_SECONDS};
+use contracts::{Envelope, InboxError, Timestamp, UserId};
 use runtime::{
     AskError, CommandId, Entities, EntitiesConfig, Entity, Gate, Journal, JournalError, Recorded, RequestContext,
-    Roster, Row, SqlValue, ViewSchema, supervision::ChildSpec,
+    Roster, Row, ViewSchema, supervision::ChildSpec,
 };
 use ulid::Ulid;
 
 use crate::{
+    administrators::Administrators,
     email::Email,
     email_claim::{EmailClaim, EmailClaimCommand, EmailClaimEvent, EmailTaken},
     error::UserError,
     outbox,
-    password::{Password, Passwords, Verdict},
+    password::{Passwords, Verdict},
     profile::{Profile, ProfilePatch},
-    refresh_token::{RefreshToken, TokenHash},
-    role::Role,
-    session::{RevokeReason, SESSION_LIFETIME_MS, Session, SessionCommand, SessionEvent, SessionRefusal, Standing},
-    signed_in::{SignedIn, Tokens},
+    refusals::Refusals,
+    role::Grant,
+    session::Session,
+    signed_in::SignedIn,
     token_issuer::TokenIssuer,
     user::{User, UserCommand, UserState},
-    validation::{FieldError, Registration, ValidRegistration},
+    validation::{Registration, ValidRegistration},
 };
-
-/// Sessions that are revoked at one go.
-const REVOKED_AT_ONCE_MAX: i64 = 500;
-/// The most revoked sessions that are told at once.
-const REVOKED_TOLD_MAX: i64 = 10_000;
 
 /// The bounds of the service.
 #[derive(Clone, Debug)]
@@ -42,6 +38,8 @@ pub struct UserServiceConfig {
     pub hashes_parallel: usize,
     /// How long a caller waits for their turn to have a password hashed, at most.
     pub hash_wait_max: Duration,
+    /// The key of the hashes that stand for e-mail and network addresses in logs and messages.
+    pub log_key: [u8; 32],
 }
 
 impl Default for UserServiceConfig {
@@ -51,43 +49,28 @@ impl Default for UserServiceConfig {
             entities: EntitiesConfig { shards: 2, active_per_shard_max: 5_000, ..EntitiesConfig::default() },
             hashes_parallel: thread::available_parallelism().map_or(1, NonZeroUsize::get),
             hash_wait_max: Duration::from_secs(2),
+            log_key: [0; 32],
         }
     }
-}
-
-/// A user that the operator wants to exist.
-#[derive(Clone, Debug)]
-pub struct Account {
-    /// Name, address and the password that they get if they are new.
-    pub registration: Registration,
-    /// What they may do besides [`Role::Customer`].
-    pub roles: Vec<Role>,
-}
-
-/// What came of the wish for a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ensured {
-    /// Who.
-    pub user_id: UserId,
-    /// True when they did not exist before: only then the given password is theirs.
-    pub is_new: bool,
 }
 
 /// The user service. Clones are the same service.
 #[derive(Clone)]
 pub struct UserService {
     claims: Entities<EmailClaim>,
-    users: Entities<User>,
-    sessions: Entities<Session>,
-    journal: Arc<dyn Journal>,
-    tokens: Arc<TokenIssuer>,
-    passwords: Passwords,
+    pub(crate) users: Entities<User>,
+    pub(crate) sessions: Entities<Session>,
+    pub(crate) administrators: Entities<Administrators>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) tokens: Arc<TokenIssuer>,
+    pub(crate) passwords: Passwords,
+    pub(crate) refusals: Refusals,
 }
 
 /// A user as the read model has them.
-struct Stored {
-    profile: Profile,
-    password_hash: String,
+pub(crate) struct Stored {
+    pub(crate) profile: Profile,
+    pub(crate) password_hash: String,
 }
 
 impl UserService {
@@ -104,24 +87,29 @@ impl UserService {
         tokens: Arc<TokenIssuer>,
         config: UserServiceConfig,
     ) -> Self {
-        let UserServiceConfig { entities, hashes_parallel, hash_wait_max } = config;
+        let UserServiceConfig { entities, hashes_parallel, hash_wait_max, log_key } = config;
+        // There is one entity of this kind.
+        let one = EntitiesConfig { shards: 1, active_per_shard_max: 1, ..entities.clone() };
         let roster = roster.scoped("user-service");
         Self {
             claims: Entities::new(Arc::clone(&journal), gate, entities.clone(), roster.clone()),
             users: Entities::new(Arc::clone(&journal), gate, entities.clone(), roster.clone()),
+            administrators: Entities::new(Arc::clone(&journal), gate, one, roster.clone()),
             sessions: Entities::new(Arc::clone(&journal), gate, entities, roster),
             journal,
             tokens,
             passwords: Passwords::new(hashes_parallel, hash_wait_max),
+            refusals: Refusals::new(log_key),
         }
     }
 
-    /// What its supervisor starts: the shards of all three kinds.
+    /// What its supervisor starts: the shards of all its kinds.
     #[must_use]
     pub fn children(&self) -> Vec<ChildSpec> {
         let mut children = self.claims.shards();
         children.extend(self.users.shards());
         children.extend(self.sessions.shards());
+        children.extend(self.administrators.shards());
         children
     }
 
@@ -160,6 +148,12 @@ impl UserService {
         &self.claims
     }
 
+    /// The administrators: one entity, [`crate::administrators::ID`].
+    #[must_use]
+    pub fn entities_of_administrators(&self) -> &Entities<Administrators> {
+        &self.administrators
+    }
+
     /// The public half of the key that signs access tokens.
     #[must_use]
     pub fn token_issuer(&self) -> &TokenIssuer {
@@ -180,132 +174,13 @@ impl UserService {
         command_key: Option<&str>,
         context: &RequestContext,
     ) -> Result<SignedIn, UserError> {
-        let valid = registration.validate().map_err(UserError::Invalid)?;
+        let valid = self.validate(registration, context).await?;
         // Without a key a registered address is refused before its password costs anything.
         if command_key.is_none() && self.stored(&valid.email).await?.is_some() {
             return Err(UserError::EmailTaken);
         }
-        let profile = self.create(valid, vec![Role::Customer], command_key, context).await?;
+        let profile = self.create(valid, None, command_key, context).await?;
         self.sign_in(profile, context).await
-    }
-
-    /// Signs in with a password. It says the same, and takes as long, for a wrong password and for an unknown address.
-    ///
-    /// # Errors
-    /// [`UserError::InvalidCredentials`]; [`UserError::Invalid`] where one of the two is missing; `Busy`, `Unavailable`.
-    pub async fn login(
-        &self,
-        email: &str,
-        password: Password,
-        context: &RequestContext,
-    ) -> Result<SignedIn, UserError> {
-        let is_missing = [("email", email.trim().is_empty()), ("password", password.as_str().is_empty())];
-        let missing = is_missing.into_iter().filter(|(_, is_missing)| *is_missing);
-        let faults: Vec<_> = missing.map(|(field, _)| FieldError { field, reason: "is required".to_owned() }).collect();
-        if !faults.is_empty() {
-            return Err(UserError::Invalid(faults));
-        }
-        let stored = match Email::parse(email) {
-            Ok(email) => self.stored(&email).await?,
-            Err(_) => None,
-        };
-        let hash = stored.as_ref().map(|stored| stored.password_hash.clone());
-        let verdict = self.passwords.verify(password.clone(), hash, context.deadline).await?;
-        let (Some(stored), Verdict::Right | Verdict::RightButOutdated) = (stored, verdict) else {
-            tracing::info!(correlation_id = %context.correlation_id, "sign-in refused");
-            return Err(UserError::InvalidCredentials);
-        };
-        if verdict == Verdict::RightButOutdated {
-            self.rehash(&stored, password, context).await;
-        }
-        self.sign_in(stored.profile, context).await
-    }
-
-    /// Spends a refresh token for a new pair. An answer that was lost is given again within
-    /// [`crate::session::GRACE_MS`], with the same refresh token.
-    ///
-    /// # Errors
-    /// [`UserError::RefreshReused`] when a spent token comes back, which revokes the session; [`UserError::SessionExpired`]
-    /// for any other token that is not good; `Busy`, `Unavailable`.
-    pub async fn refresh(&self, refresh_token: &str, context: &RequestContext) -> Result<Tokens, UserError> {
-        let presented = RefreshToken::parse(refresh_token).ok_or(UserError::SessionExpired)?;
-        let session_id = presented.session_id().clone();
-        let (hash, at) = (presented.hash(), at(context));
-        // Looked at first: what is no token of a session of ours costs no write.
-        let look = self.sessions.read(session_id.as_str(), context.deadline, move |state, _| {
-            (state.standing(&hash, at), state.family.as_ref().map(|family| family.user_id.clone()))
-        });
-        let (Standing::Good | Standing::Lost | Standing::Reused, Some(user_id)) = look.await? else {
-            return Err(UserError::SessionExpired);
-        };
-        let profile = self.profile(&user_id).await?;
-        let successor = self.tokens.successor(&presented)?;
-        let rotate = SessionCommand::Rotate { presented: hash, successor: successor.hash(), at };
-        let meta = context.command(fresh_command_id("rotate")).on_behalf_of(user_id.as_str());
-        let accepted = self.sessions.ask(session_id.as_str(), rotate, meta).await?;
-        if accepted.events.iter().any(|event| matches!(event, SessionEvent::Revoked { .. })) {
-            tracing::warn!(%user_id, %session_id, "a spent refresh token came back; the session is revoked");
-            return Err(UserError::RefreshReused { session_id });
-        }
-        self.tokens(&profile, session_id, successor, at)
-    }
-
-    /// Ends a session. A session that is over or never was is no error. Its access tokens are good until they expire, for
-    /// those who do not ask [`UserService::session_is_live`] or hear of the end.
-    ///
-    /// # Errors
-    /// `Busy`, `Unavailable`.
-    pub async fn logout(&self, session_id: &SessionId, context: &RequestContext) -> Result<(), UserError> {
-        let revoke = SessionCommand::Revoke { reason: RevokeReason::SignedOut, at: at(context) };
-        let meta = context.command(fresh_command_id("revoke"));
-        match self.sessions.ask(session_id.as_str(), revoke, meta).await {
-            Ok(_) | Err(AskError::Refused(SessionRefusal::NotStarted)) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Ends all sessions of a user, and says which.
-    ///
-    /// # Errors
-    /// `Busy`, `Unavailable`: then some may be left. Ask again.
-    pub async fn logout_everywhere(
-        &self,
-        user_id: &UserId,
-        context: &RequestContext,
-    ) -> Result<Vec<SessionId>, UserError> {
-        let mut ended = Vec::new();
-        loop {
-            let live = "SELECT session_id FROM sessions WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 \
-                        ORDER BY created_at LIMIT ?3";
-            let params = vec![user_id.as_str().into(), context.at_ms.into(), REVOKED_AT_ONCE_MAX.into()];
-            let session_ids = self.session_ids(live, params).await?;
-            if session_ids.is_empty() {
-                return Ok(ended);
-            }
-            for session_id in session_ids {
-                self.logout(&session_id, context).await?;
-                ended.push(session_id);
-            }
-        }
-    }
-
-    /// True while the tokens of a session are good.
-    ///
-    /// # Errors
-    /// `Busy`, `Unavailable`.
-    pub async fn session_is_live(&self, session_id: &SessionId, context: &RequestContext) -> Result<bool, UserError> {
-        let at = at(context);
-        Ok(self.sessions.read(session_id.as_str(), context.deadline, move |state, _| state.is_live(at)).await?)
-    }
-
-    /// The sessions revoked at `since` or later, newest first, at most 10,000: for a verifier that starts, and must know
-    /// again whose access tokens are not to be taken though they have not expired.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn sessions_revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>, UserError> {
-        let revoked = "SELECT session_id FROM sessions WHERE revoked_at >= ?1 ORDER BY revoked_at DESC LIMIT ?2";
-        self.session_ids(revoked, vec![since.as_millis().into(), REVOKED_TOLD_MAX.into()]).await
     }
 
     /// A user as they see themselves.
@@ -338,37 +213,43 @@ impl UserService {
         self.profile(user_id).await
     }
 
-    /// Makes sure that a user exists and has these roles. One who exists keeps their name and their password and only
-    /// gains roles.
+    /// Makes sure that a customer exists, without signing them in; true when they are new. One who exists stays as they are.
     ///
     /// # Errors
     /// [`UserError::Invalid`] with all that is wrong, `Busy`, `Unavailable`.
-    pub async fn ensure_user(&self, account: Account, context: &RequestContext) -> Result<Ensured, UserError> {
-        let valid = account.registration.validate().map_err(UserError::Invalid)?;
-        let email = valid.email.clone();
-        let mut roles = account.roles;
-        roles.push(Role::Customer);
-        roles.sort_unstable();
-        roles.dedup();
-        if let Some(stored) = self.stored(&email).await? {
-            return self.grant(stored.profile, roles, context).await;
+    pub async fn ensure_customer(
+        &self,
+        registration: Registration,
+        context: &RequestContext,
+    ) -> Result<bool, UserError> {
+        let valid = self.validate(registration, context).await?;
+        if self.stored(&valid.email).await?.is_some() {
+            return Ok(false);
         }
-        match self.create(valid, roles.clone(), None, context).await {
-            Ok(profile) => Ok(Ensured { user_id: profile.user_id, is_new: true }),
-            Err(UserError::EmailTaken) => {
-                let stored = self.stored(&email).await?.ok_or(UserError::Unavailable)?;
-                self.grant(stored.profile, roles, context).await
-            }
+        match self.create(valid, None, None, context).await {
+            Ok(_) => Ok(true),
+            Err(UserError::EmailTaken) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    /// Looks at every field, the password last: that takes a core for some milliseconds.
+    pub(crate) async fn validate(
+        &self,
+        registration: Registration,
+        context: &RequestContext,
+    ) -> Result<ValidRegistration, UserError> {
+        let (password, words) = (registration.password.clone(), registration.words());
+        let password_fault = self.passwords.fault_of(password, words, context.deadline).await?;
+        registration.validate(password_fault).map_err(UserError::Invalid)
+    }
+
     /// Claim, then register. The claim says under which id: the one of this attempt, or the one that an attempt before
     /// claimed. That attempt may have died before it registered, or be at it just now: the user decides who was first.
-    async fn create(
+    pub(crate) async fn create(
         &self,
         valid: ValidRegistration,
-        roles: Vec<Role>,
+        administrator: Option<Grant>,
         command_key: Option<&str>,
         context: &RequestContext,
     ) -> Result<Profile, UserError> {
@@ -392,8 +273,12 @@ impl UserService {
 
         let ValidRegistration { email, password, first_name, last_name, phone } = valid;
         let at = at(context);
-        let register = UserCommand::Register { email, password_hash, first_name, last_name, phone, roles, at };
-        let meta = context.command(step("register")).on_behalf_of(user_id.as_str());
+        let actor = match (&administrator, &context.actor) {
+            (Some(_), Some(actor)) => Arc::clone(actor),
+            _ => user_id.as_str().into(),
+        };
+        let register = UserCommand::Register { email, password_hash, first_name, last_name, phone, administrator, at };
+        let meta = context.command(step("register")).on_behalf_of(actor);
         let accepted = self.users.ask(user_id.as_str(), register, meta).await?;
         let mut state = UserState::default();
         accepted.events.iter().for_each(|event| User::evolve(&mut state, event));
@@ -405,90 +290,30 @@ impl UserService {
                 return Err(UserError::EmailTaken);
             }
         } else {
-            tracing::info!(%user_id, correlation_id = %context.correlation_id, "user registered");
+            let remote = context.remote.map(tracing::field::display);
+            tracing::info!(%user_id, remote, correlation_id = %context.correlation_id, "user registered");
         }
         Ok(account.profile(user_id))
     }
 
-    async fn grant(&self, profile: Profile, roles: Vec<Role>, context: &RequestContext) -> Result<Ensured, UserError> {
-        let user_id = profile.user_id;
-        if roles.iter().any(|role| !profile.roles.contains(role)) {
-            let grant = UserCommand::GrantRoles { roles, at: at(context) };
-            let meta = context.command(fresh_command_id("grant"));
-            self.users.ask(user_id.as_str(), grant, meta).await?;
-            tracing::info!(%user_id, "roles granted");
-        }
-        Ok(Ensured { user_id, is_new: false })
-    }
-
-    async fn sign_in(&self, profile: Profile, context: &RequestContext) -> Result<SignedIn, UserError> {
-        let session_id = SessionId::generate();
-        let refresh_token = self.tokens.first_refresh_token(&session_id)?;
-        let at = at(context);
-        let tokens = self.tokens(&profile, session_id.clone(), refresh_token, at)?;
-        let refresh_hash: TokenHash = tokens.refresh_token.hash();
-        let expires_at = Timestamp::from_millis(at.as_millis().saturating_add(SESSION_LIFETIME_MS));
-        // First the word, then the session: no session begins of which nobody is told.
-        let note = UserCommand::RecordSignIn { session_id: session_id.clone(), at };
-        let note_id = CommandId::of(&["signed_in", session_id.as_str()]);
-        let meta = context.command(note_id).on_behalf_of(profile.user_id.as_str());
-        self.users.ask(profile.user_id.as_str(), note, meta).await?;
-        let start = SessionCommand::Start { user_id: profile.user_id.clone(), refresh_hash, expires_at, at };
-        let meta = context.command(fresh_command_id("start")).on_behalf_of(profile.user_id.as_str());
-        self.sessions.ask(session_id.as_str(), start, meta).await?;
-        tracing::info!(user_id = %profile.user_id, %session_id, correlation_id = %context.correlation_id, "signed in");
-        Ok(SignedIn { profile, tokens })
-    }
-
-    fn tokens(
-        &self,
-        profile: &Profile,
-        session_id: SessionId,
-        refresh_token: RefreshToken,
-        at: Timestamp,
-    ) -> Result<Tokens, UserError> {
-        let access_token = self.tokens.access_token(&profile.user_id, &profile.roles, &session_id, at)?;
-        Ok(Tokens { access_token, expires_in_seconds: ACCESS_TOKEN_LIFETIME_SECONDS, refresh_token, session_id })
-    }
-
-    /// Brings the hash of a password up to today's parameters. The sign-in does not depend on it.
-    async fn rehash(&self, stored: &Stored, password: Password, context: &RequestContext) {
-        let user_id = &stored.profile.user_id;
-        let Ok(password_hash) = self.passwords.hash(password, context.deadline).await else {
-            tracing::warn!(%user_id, "no time to hash a password anew; the next sign-in tries again");
-            return;
-        };
-        let replaces = stored.password_hash.clone();
-        let change = UserCommand::ChangePasswordHash { replaces, password_hash };
-        let meta = context.command(fresh_command_id("rehash")).on_behalf_of(user_id.as_str());
-        if let Err(error) = self.users.ask(user_id.as_str(), change, meta).await {
-            tracing::warn!(%user_id, %error, "a new password hash was not stored; the next sign-in tries again");
-        }
-    }
-
-    async fn stored(&self, email: &Email) -> Result<Option<Stored>, UserError> {
+    pub(crate) async fn stored(&self, email: &Email) -> Result<Option<Stored>, UserError> {
         let by_email = "SELECT doc, password_hash FROM users WHERE email = ?1";
         let rows = self.journal.query(by_email, vec![email.as_str().into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(Stored { profile: read_profile(row, 0)?, password_hash: row.text(1)?.to_owned() }))
     }
-
-    async fn session_ids(&self, sql: &'static str, params: Vec<SqlValue>) -> Result<Vec<SessionId>, UserError> {
-        let rows = self.journal.query(sql, params).await?;
-        rows.iter().map(|row| SessionId::parse(row.text(0)?).map_err(|_| UserError::Unavailable)).collect()
-    }
 }
 
-fn at(context: &RequestContext) -> Timestamp {
+pub(crate) fn at(context: &RequestContext) -> Timestamp {
     Timestamp::from_millis(context.at_ms)
 }
 
 /// A command that is asked once: what it means is in its entity's rules, not in its id.
-fn fresh_command_id(what: &str) -> CommandId {
+pub(crate) fn fresh_command_id(what: &str) -> CommandId {
     CommandId::of(&[what, &Ulid::generate().to_string()])
 }
 
-fn read_profile(row: &Row, column: usize) -> Result<Profile, UserError> {
+pub(crate) fn read_profile(row: &Row, column: usize) -> Result<Profile, UserError> {
     serde_json::from_str(row.text(column)?).map_err(|error| {
         tracing::error!(%error, "a profile in the read model cannot be read");
         UserError::Unavailable

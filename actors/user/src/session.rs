@@ -33,6 +33,10 @@ pub enum RevokeReason {
     SignedOut,
     /// A spent refresh token came back.
     RefreshReused,
+    /// The user has another password.
+    PasswordChanged,
+    /// The user may not do any more what they might, or may not sign in.
+    AccessChanged,
 }
 
 impl RevokeReason {
@@ -42,6 +46,8 @@ impl RevokeReason {
         match self {
             Self::SignedOut => "signed_out",
             Self::RefreshReused => "refresh_reused",
+            Self::PasswordChanged => "password_changed",
+            Self::AccessChanged => "access_changed",
         }
     }
 }

@@ -1,7 +1,11 @@
 //! A user: one writer for their profile, their roles and their password's hash.
 //!
-//! The entity's id is the user id. [`UserAccount::version`] counts the changes that the user can see, so a new hash of the
-//! same password leaves it as it is.
+//! The entity's id is the user id. [`UserAccount::version`] counts the changes that the user, or who administers them, can
+//! see: a new hash, or a sign-in that was refused, leaves it as it is.
+//!
+//! Every event that changes what a user may do says on whose word it does, and why.
+
+use std::collections::BTreeMap;
 
 use contracts::{SessionId, Timestamp, UserId};
 use runtime::{Entity, EntityId, ViewWrite, entity::EventPayload};
@@ -10,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     email::Email,
     profile::{Address, Change, Profile, ProfilePatch},
-    role::Role,
+    role::{Authority, Grant, Role},
 };
 
 const UPSERT_USER: &str = "INSERT INTO users (user_id, email, password_hash, doc, created_at, updated_at, version) \
@@ -36,8 +40,8 @@ pub enum UserCommand {
         last_name: String,
         /// Telephone number.
         phone: Option<String>,
-        /// What they may do.
-        roles: Vec<Role>,
+        /// How they come to be an administrator from the first moment, if they do. Everybody else is a customer.
+        administrator: Option<Grant>,
         /// Now.
         at: Timestamp,
     },
@@ -50,10 +54,36 @@ pub enum UserCommand {
         /// Now.
         at: Timestamp,
     },
-    /// Add roles; those already there are left out.
-    GrantRoles {
-        /// Which.
-        roles: Vec<Role>,
+    /// Change what the user may do. That one administrator is left is not decided here but in [`crate::administrators`].
+    ChangeAccess {
+        /// All the roles from now on; [`Role::Customer`] is always one.
+        roles: Option<Vec<Role>>,
+        /// Whether they may sign in at all.
+        disabled: Option<bool>,
+        /// On whose word.
+        by: Authority,
+        /// Why.
+        reason: String,
+        /// Only if this is the present version.
+        expected_version: u64,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Another password.
+    ChangePassword {
+        /// The hash of the password that was shown; `None` where none was asked for.
+        replaces: Option<String>,
+        /// The hash of the new one as a PHC string.
+        password_hash: String,
+        /// On whose word.
+        by: Authority,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Note that somebody tried to sign in as this user and was refused.
+    RecordRefusedSignIn {
+        /// A keyed hash of the network address that they came from.
+        ip_hash: Option<String>,
         /// Now.
         at: Timestamp,
     },
@@ -106,7 +136,7 @@ pub enum UserEvent {
         /// When.
         at: Timestamp,
     },
-    /// They may do more.
+    /// They may do more. Written by earlier builds, which did not ask on whose word.
     RolesGranted {
         /// The roles that are new.
         roles: Vec<Role>,
@@ -125,6 +155,51 @@ pub enum UserEvent {
         /// When.
         at: Timestamp,
     },
+    /// These are their roles from now on.
+    RolesChanged {
+        /// All of them.
+        roles: Vec<Role>,
+        /// On whose word.
+        granted_by: Authority,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// They may not sign in any more.
+    Disabled {
+        /// On whose word.
+        by: Authority,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// They may sign in again.
+    Enabled {
+        /// On whose word.
+        by: Authority,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// They have another password.
+    PasswordChanged {
+        /// Its hash.
+        password_hash: String,
+        /// On whose word.
+        by: Authority,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody tried to sign in as them and was refused.
+    SignInRefused {
+        /// A keyed hash of the network address that they came from.
+        ip_hash: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 impl UserEvent {
@@ -133,8 +208,16 @@ impl UserEvent {
     #[must_use]
     pub const fn publishes(&self) -> u64 {
         match self {
-            Self::Registered { .. } | Self::SignedIn { .. } => 1,
-            Self::ProfileChanged { .. } | Self::RolesGranted { .. } | Self::PasswordRehashed { .. } => 0,
+            Self::Registered { .. }
+            | Self::SignedIn { .. }
+            | Self::RolesChanged { .. }
+            | Self::PasswordChanged { .. }
+            | Self::SignInRefused { .. } => 1,
+            Self::ProfileChanged { .. }
+            | Self::RolesGranted { .. }
+            | Self::PasswordRehashed { .. }
+            | Self::Disabled { .. }
+            | Self::Enabled { .. } => 0,
         }
     }
 }
@@ -147,6 +230,11 @@ impl EventPayload for UserEvent {
             Self::RolesGranted { .. } => "user.roles_granted",
             Self::PasswordRehashed { .. } => "user.password_rehashed",
             Self::SignedIn { .. } => "user.signed_in",
+            Self::RolesChanged { .. } => "user.roles_changed",
+            Self::Disabled { .. } => "user.disabled",
+            Self::Enabled { .. } => "user.enabled",
+            Self::PasswordChanged { .. } => "user.password_changed",
+            Self::SignInRefused { .. } => "user.sign_in_refused",
         }
     }
 }
@@ -181,8 +269,14 @@ pub struct UserAccount {
     pub created_at: Timestamp,
     /// When the profile last changed.
     pub updated_at: Timestamp,
-    /// Changes of the profile, from 1.
+    /// Changes of the profile and of the roles, from 1.
     pub version: u64,
+    /// How they came to each role beyond [`Role::Customer`].
+    pub grants: BTreeMap<Role, Grant>,
+    /// Whether they may not sign in.
+    pub disabled: bool,
+    /// Passwords that they have had before this one.
+    pub credential: u64,
 }
 
 /// Why not.
@@ -197,11 +291,17 @@ pub enum UserRefusal {
         /// The present version.
         current: u64,
     },
+    /// The password, or its hash, has changed since.
+    OtherPassword,
 }
 
 impl Entity for User {
     const KIND: &'static str = "user";
+    // 2: how they came to their roles, whether they are disabled, and their former passwords.
+    const STATE_VERSION: u32 = 2;
     const TABLES: &'static [&'static str] = &[crate::views::USER_TABLES];
+    // 2: the same in the document, and the index of the administrators.
+    const VIEW_VERSION: u32 = 2;
     type State = UserState;
     type Command = UserCommand;
     type Event = UserEvent;
@@ -209,17 +309,31 @@ impl Entity for User {
 
     fn decide(state: &UserState, command: UserCommand) -> Result<Vec<UserEvent>, UserRefusal> {
         match (&state.account, command) {
-            (None, UserCommand::Register { email, password_hash, first_name, last_name, phone, roles, at }) => {
-                Ok(vec![UserEvent::Registered { email, password_hash, first_name, last_name, phone, roles, at }])
+            (None, UserCommand::Register { email, password_hash, first_name, last_name, phone, administrator, at }) => {
+                let roles = vec![Role::Customer];
+                let registered =
+                    UserEvent::Registered { email, password_hash, first_name, last_name, phone, roles, at };
+                Ok([registered].into_iter().chain(administrator.map(made_administrator)).collect())
             }
             (None, _) => Err(UserRefusal::NotRegistered),
             (Some(_), UserCommand::Register { .. }) => Err(UserRefusal::AlreadyRegistered),
             (Some(account), UserCommand::ChangeProfile { patch, expected_version, at }) => {
                 change_profile(account, patch, expected_version, at)
             }
-            (Some(account), UserCommand::GrantRoles { roles, at }) => {
-                let roles: Vec<Role> = roles.into_iter().filter(|role| !account.roles.contains(role)).collect();
-                Ok(if roles.is_empty() { vec![] } else { vec![UserEvent::RolesGranted { roles, at }] })
+            (Some(account), UserCommand::ChangeAccess { roles, disabled, by, reason, expected_version, at }) => {
+                if expected_version != account.version {
+                    return Err(UserRefusal::OtherVersion { current: account.version });
+                }
+                Ok(change_access(account, roles, disabled, by, reason, at))
+            }
+            (Some(account), UserCommand::ChangePassword { replaces, password_hash, by, at }) => {
+                if replaces.is_some_and(|replaces| replaces != account.password_hash) {
+                    return Err(UserRefusal::OtherPassword);
+                }
+                Ok(vec![UserEvent::PasswordChanged { password_hash, by, at }])
+            }
+            (Some(_), UserCommand::RecordRefusedSignIn { ip_hash, at }) => {
+                Ok(vec![UserEvent::SignInRefused { ip_hash, at }])
             }
             (Some(account), UserCommand::ChangePasswordHash { replaces, password_hash }) => {
                 let is_current = account.password_hash == replaces;
@@ -247,7 +361,13 @@ impl Entity for User {
                 created_at: *at,
                 updated_at: *at,
                 version: 1,
+                grants: BTreeMap::new(),
+                disabled: false,
+                credential: 0,
             });
+            if let Some(account) = &mut state.account {
+                account.note_grants(None, "", *at);
+            }
         } else if let Some(account) = &mut state.account {
             account.evolve(event);
         }
@@ -255,7 +375,7 @@ impl Entity for User {
 
     fn views(id: &EntityId, state: &UserState, event: &UserEvent, _: i64) -> Vec<ViewWrite> {
         let Some(account) = &state.account else { return Vec::new() };
-        if matches!(event, UserEvent::SignedIn { .. }) {
+        if matches!(event, UserEvent::SignedIn { .. } | UserEvent::SignInRefused { .. }) {
             return Vec::new();
         }
         let user_id = UserId::parse(id).expect("a user's stream is named by a user id");
@@ -300,7 +420,56 @@ fn change_profile(
     Ok(vec![UserEvent::ProfileChanged { first_name, last_name, phone, address, at }])
 }
 
+/// The event that follows the registration of somebody who is an administrator from the first moment.
+fn made_administrator(Grant { by, reason, at }: Grant) -> UserEvent {
+    let granted_by = by.unwrap_or(Authority::Operator);
+    UserEvent::RolesChanged { roles: vec![Role::Customer, Role::Admin], granted_by, reason, at }
+}
+
+fn change_access(
+    account: &UserAccount,
+    roles: Option<Vec<Role>>,
+    disabled: Option<bool>,
+    by: Authority,
+    reason: String,
+    at: Timestamp,
+) -> Vec<UserEvent> {
+    let mut events = Vec::new();
+    if let Some(mut roles) = roles {
+        roles.push(Role::Customer);
+        roles.sort_unstable();
+        roles.dedup();
+        let mut present = account.roles.clone();
+        present.sort_unstable();
+        if roles != present {
+            let (granted_by, reason) = (by.clone(), reason.clone());
+            events.push(UserEvent::RolesChanged { roles, granted_by, reason, at });
+        }
+    }
+    match disabled {
+        Some(true) if !account.disabled => events.push(UserEvent::Disabled { by, reason, at }),
+        Some(false) if account.disabled => events.push(UserEvent::Enabled { by, reason, at }),
+        _ => {}
+    }
+    events
+}
+
 impl UserAccount {
+    /// Whether they administer the shop now.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        !self.disabled && self.roles.contains(&Role::Admin)
+    }
+
+    /// Notes how they came to the roles that are new, and forgets those that are gone.
+    fn note_grants(&mut self, by: Option<&Authority>, reason: &str, at: Timestamp) {
+        let Self { roles, grants, .. } = self;
+        grants.retain(|role, _| roles.contains(role));
+        for role in roles.iter().filter(|role| **role != Role::Customer) {
+            grants.entry(*role).or_insert_with(|| Grant { by: by.cloned(), reason: reason.to_owned(), at });
+        }
+    }
+
     /// What the user sees of it.
     #[must_use]
     pub fn profile(&self, user_id: UserId) -> Profile {
@@ -315,12 +484,15 @@ impl UserAccount {
             created_at: self.created_at,
             updated_at: self.updated_at,
             version: self.version,
+            grants: self.grants.clone(),
+            disabled: self.disabled,
+            credential: self.credential,
         }
     }
 
     fn evolve(&mut self, event: &UserEvent) {
         match event {
-            UserEvent::Registered { .. } => {}
+            UserEvent::Registered { .. } | UserEvent::SignInRefused { .. } => {}
             UserEvent::ProfileChanged { first_name, last_name, phone, address, at } => {
                 self.first_name.clone_from(first_name);
                 self.last_name.clone_from(last_name);
@@ -330,10 +502,28 @@ impl UserAccount {
             }
             UserEvent::RolesGranted { roles, at } => {
                 self.roles.extend(roles);
+                self.note_grants(None, "", *at);
+                self.changed_at(*at);
+            }
+            UserEvent::RolesChanged { roles, granted_by, reason, at } => {
+                self.roles.clone_from(roles);
+                self.note_grants(Some(granted_by), reason, *at);
+                self.changed_at(*at);
+            }
+            UserEvent::Disabled { at, .. } => {
+                self.disabled = true;
+                self.changed_at(*at);
+            }
+            UserEvent::Enabled { at, .. } => {
+                self.disabled = false;
                 self.changed_at(*at);
             }
             UserEvent::PasswordRehashed { password_hash } => self.password_hash.clone_from(password_hash),
             UserEvent::SignedIn { .. } => {}
+            UserEvent::PasswordChanged { password_hash, .. } => {
+                self.password_hash.clone_from(password_hash);
+                self.credential += 1;
+            }
         }
     }
 
@@ -365,7 +555,8 @@ mod tests {
         else {
             panic!("it is Registered")
         };
-        UserCommand::Register { email, password_hash, first_name, last_name, phone, roles, at }
+        assert_eq!(roles, [Role::Customer]);
+        UserCommand::Register { email, password_hash, first_name, last_name, phone, administrator: None, at }
     }
 
     fn rename(first_name: &str, expected_version: Option<u64>) -> UserCommand {
@@ -386,8 +577,19 @@ mod tests {
         }
     }
 
-    fn grant(roles: &[Role]) -> UserCommand {
-        UserCommand::GrantRoles { roles: roles.to_vec(), at: Timestamp::from_seconds(3) }
+    fn access(roles: Option<&[Role]>, disabled: Option<bool>, expected_version: u64) -> UserCommand {
+        let (by, reason, at) = (Authority::Operator, "why".to_owned(), Timestamp::from_seconds(3));
+        UserCommand::ChangeAccess { roles: roles.map(<[Role]>::to_vec), disabled, by, reason, expected_version, at }
+    }
+
+    fn roles_changed(roles: &[Role]) -> UserEvent {
+        let (granted_by, reason, at) = (Authority::Operator, "why".to_owned(), Timestamp::from_seconds(3));
+        UserEvent::RolesChanged { roles: roles.to_vec(), granted_by, reason, at }
+    }
+
+    fn password(replaces: Option<&str>) -> UserCommand {
+        let (by, at) = (Authority::Owner, Timestamp::from_seconds(4));
+        UserCommand::ChangePassword { replaces: replaces.map(str::to_owned), password_hash: "h3".into(), by, at }
     }
 
     fn rehash(replaces: &str) -> UserCommand {
@@ -402,20 +604,42 @@ mod tests {
 
     #[test]
     fn given_when_then() {
-        let granted = UserEvent::RolesGranted { roles: vec![Role::Admin], at: Timestamp::from_seconds(3) };
+        use Role::{Admin, Customer, Support};
+        let at = Timestamp::from_seconds(3);
+        let granted = UserEvent::RolesGranted { roles: vec![Admin], at };
+        let (by, reason) = (Authority::Operator, "why".to_owned());
+        let disabled = UserEvent::Disabled { by: by.clone(), reason: reason.clone(), at };
+        let enabled = UserEvent::Enabled { by, reason, at };
+        let other_password =
+            |by| UserEvent::PasswordChanged { password_hash: "h3".into(), by, at: Timestamp::from_seconds(4) };
         let rehashed = UserEvent::PasswordRehashed { password_hash: "h2".into() };
         let table = [
             (vec![], register(), Ok(vec![registered()])),
             (vec![], rename("C", None), Err(UserRefusal::NotRegistered)),
-            (vec![], grant(&[Role::Admin]), Err(UserRefusal::NotRegistered)),
+            (vec![], access(Some(&[Admin]), None, 1), Err(UserRefusal::NotRegistered)),
+            (vec![], password(None), Err(UserRefusal::NotRegistered)),
             (vec![registered()], register(), Err(UserRefusal::AlreadyRegistered)),
             (vec![registered()], rename("C", None), Ok(vec![renamed("C")])),
             (vec![registered()], rename("C", Some(1)), Ok(vec![renamed("C")])),
             (vec![registered()], rename("C", Some(2)), Err(UserRefusal::OtherVersion { current: 1 })),
             (vec![registered(), renamed("C")], rename("D", Some(1)), Err(UserRefusal::OtherVersion { current: 2 })),
             (vec![registered()], rename("Ann", None), Ok(vec![])),
-            (vec![registered()], grant(&[Role::Customer, Role::Admin]), Ok(vec![granted.clone()])),
-            (vec![registered(), granted], grant(&[Role::Admin]), Ok(vec![])),
+            (vec![registered()], access(Some(&[Admin]), None, 1), Ok(vec![roles_changed(&[Customer, Admin])])),
+            (vec![registered()], access(Some(&[Admin]), None, 2), Err(UserRefusal::OtherVersion { current: 1 })),
+            (vec![registered(), granted.clone()], access(Some(&[Admin]), None, 2), Ok(vec![])),
+            (vec![registered(), granted.clone()], access(Some(&[]), None, 2), Ok(vec![roles_changed(&[Customer])])),
+            (
+                vec![registered(), granted],
+                access(Some(&[Support]), Some(true), 2),
+                Ok(vec![roles_changed(&[Customer, Support]), disabled.clone()]),
+            ),
+            (vec![registered()], access(None, Some(true), 1), Ok(vec![disabled.clone()])),
+            (vec![registered(), disabled.clone()], access(None, Some(true), 2), Ok(vec![])),
+            (vec![registered(), disabled], access(None, Some(false), 2), Ok(vec![enabled])),
+            (vec![registered()], access(None, Some(false), 1), Ok(vec![])),
+            (vec![registered()], password(Some("h1")), Ok(vec![other_password(Authority::Owner)])),
+            (vec![registered()], password(Some("h2")), Err(UserRefusal::OtherPassword)),
+            (vec![registered()], password(None), Ok(vec![other_password(Authority::Owner)])),
             (vec![registered()], rehash("h1"), Ok(vec![rehashed.clone()])),
             (vec![registered(), rehashed], rehash("h1"), Ok(vec![])),
         ];
@@ -431,6 +655,49 @@ mod tests {
         let account = after(&[registered(), renamed("C"), rehashed]).account.unwrap();
         assert_eq!((account.version, account.updated_at), (2, Timestamp::from_seconds(2)));
         assert_eq!((account.password_hash.as_str(), account.first_name.as_str()), ("h2", "C"));
+    }
+
+    #[test]
+    fn who_registers_is_a_customer_and_each_role_beyond_says_how_it_came_about() {
+        let account = after(&[registered()]).account.unwrap();
+        assert!(!account.is_administrator() && account.grants.is_empty());
+
+        let grant = Grant {
+            by: Some(Authority::FirstStart),
+            reason: "no administrator".into(),
+            at: Timestamp::from_seconds(1),
+        };
+        let UserCommand::Register { email, password_hash, first_name, last_name, phone, at, .. } = register() else {
+            panic!("it is Register")
+        };
+        let administrator = Some(grant.clone());
+        let command = UserCommand::Register { email, password_hash, first_name, last_name, phone, administrator, at };
+        let events = User::decide(&UserState::default(), command).unwrap();
+        let account = after(&events).account.unwrap();
+        assert!(account.is_administrator());
+        assert_eq!(account.grants, BTreeMap::from([(Role::Admin, grant.clone())]));
+
+        // A later role does not change how the first came about, and what is taken away is forgotten.
+        let more =
+            after(&[events.clone(), vec![roles_changed(&[Role::Customer, Role::Support, Role::Admin])]].concat());
+        let more = more.account.unwrap();
+        assert_eq!(more.grants[&Role::Admin], grant);
+        assert_eq!(more.grants[&Role::Support].by, Some(Authority::Operator));
+        let less = after(&[events, vec![roles_changed(&[Role::Customer])]].concat()).account.unwrap();
+        assert!(less.grants.is_empty() && !less.is_administrator());
+
+        // Earlier builds did not say.
+        let old = UserEvent::RolesGranted { roles: vec![Role::Admin], at: Timestamp::from_seconds(3) };
+        assert_eq!(after(&[registered(), old]).account.unwrap().grants[&Role::Admin].by, None);
+    }
+
+    #[test]
+    fn another_password_is_another_credential_and_a_rehash_is_not() {
+        let credential = |events: &[UserEvent]| after(events).account.unwrap().credential;
+        let (by, at) = (Authority::Owner, Timestamp::from_seconds(4));
+        let changed = UserEvent::PasswordChanged { password_hash: "h3".into(), by, at };
+        assert_eq!(credential(&[registered(), UserEvent::PasswordRehashed { password_hash: "h2".into() }]), 0);
+        assert_eq!(credential(&[registered(), changed]), 1);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! What the texts of a registration and of a change of profile must be. All errors are collected, not only the first.
 //!
-//! Lengths of names and addresses are in characters, those of passwords in bytes as said: Argon2 eats bytes, and the cap
-//! is there to bound its work.
+//! Lengths are in characters. Whether a password is a common one takes longer to say: [`crate::password`] does, before.
 
 use serde::Deserialize;
 
 use crate::{
     email::Email,
-    password::{PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, Password},
+    password::Password,
     profile::{AddressPatch, Change, ProfilePatch},
 };
 
@@ -58,14 +57,20 @@ pub struct ValidRegistration {
 }
 
 impl Registration {
-    /// Checks and normalises every field.
+    /// What others know about whoever registers, for a look at their password.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        words_about(&self.email, &self.first_name, &self.last_name)
+    }
+
+    /// Checks and normalises every field; `password_fault` is what is wrong with the password.
     ///
     /// # Errors
     /// All that is wrong, in the order of the fields.
-    pub fn validate(self) -> Result<ValidRegistration, Vec<FieldError>> {
+    pub fn validate(self, password_fault: Option<String>) -> Result<ValidRegistration, Vec<FieldError>> {
         let mut errors = Errors::default();
         let email = errors.unless_ok("email", Email::parse(&self.email));
-        if let Some(reason) = password_fault(&self.password) {
+        if let Some(reason) = password_fault {
             errors.add("password", reason);
         }
         let first_name = errors.text("first_name", &self.first_name, 1, NAME_CHARACTERS_MAX);
@@ -110,17 +115,11 @@ impl ProfilePatch {
     }
 }
 
-fn password_fault(password: &Password) -> Option<String> {
-    let text = password.as_str();
-    if text.is_empty() {
-        Some("is required".to_owned())
-    } else if text.chars().count() < PASSWORD_CHARACTERS_MIN {
-        Some(format!("must have at least {PASSWORD_CHARACTERS_MIN} characters"))
-    } else if text.len() > PASSWORD_BYTES_MAX {
-        Some(format!("must have at most {PASSWORD_BYTES_MAX} bytes"))
-    } else {
-        None
-    }
+/// An address, the name in it, and names, as words that a password may not be made of. Long ones are none.
+pub(crate) fn words_about(email: &str, first_name: &str, last_name: &str) -> Vec<String> {
+    let local = email.split('@').next().unwrap_or_default();
+    let words = [email, local, first_name, last_name].into_iter();
+    words.map(str::trim).filter(|word| word.chars().count() <= NAME_CHARACTERS_MAX).map(str::to_owned).collect()
 }
 
 #[derive(Default)]
@@ -182,7 +181,11 @@ mod tests {
 
     #[test]
     fn all_faults_of_a_registration_are_told_at_once() {
-        let errors = Registration::default().validate().unwrap_err();
+        let validate = |registration: Registration| {
+            let fault = registration.password.fault_of_length();
+            registration.validate(fault)
+        };
+        let errors = validate(Registration::default()).unwrap_err();
         assert_eq!(fields(&errors), ["email", "password", "first_name", "last_name"]);
         assert!(errors.iter().all(|error| error.reason == "is required"));
 
@@ -192,21 +195,9 @@ mod tests {
             "1".repeat(33),
         ))
         .unwrap();
-        let errors = wrong.validate().unwrap_err();
+        let errors = validate(wrong).unwrap_err();
         assert_eq!(fields(&errors), ["email", "password", "first_name", "last_name", "phone"]);
         assert_eq!(errors[0].reason, "Invalid email format");
-    }
-
-    #[test]
-    fn passwords_have_8_characters_to_128_bytes() {
-        let fault = |text: &str| password_fault(&Password::new(text)).is_some();
-        let table = [("1234567", true), ("12345678", false), ("ääääääää", false), ("ääää", true)];
-        for (text, is_faulty) in table {
-            assert_eq!(fault(text), is_faulty, "{text}");
-        }
-        assert!(!fault(&"x".repeat(128)));
-        assert!(fault(&"x".repeat(129)));
-        assert!(fault(&"ä".repeat(65)));
     }
 
     #[test]
@@ -218,7 +209,7 @@ mod tests {
             last_name: "B".into(),
             phone: Some("  ".into()),
         };
-        let valid = registration.validate().unwrap();
+        let valid = registration.validate(None).unwrap();
         assert_eq!((valid.email.as_str(), valid.first_name.as_str()), ("ann@example.com", "Ann"));
         assert_eq!(valid.password.as_str(), "  keeps its spaces  ");
         assert_eq!(valid.phone, None);

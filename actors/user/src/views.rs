@@ -1,5 +1,10 @@
 //! The read model: tables that are written in the transaction of the events that change them.
 
+/// The users that have the administrator's role, disabled ones among them, through the index `users_administrators`: at most
+/// `?1` rows are looked at, however many users there are. SQLite can use the index because this repeats its condition.
+pub const ADMINISTRATORS: &str = "SELECT doc FROM users INDEXED BY users_administrators WHERE user_id > '' \
+                                  AND instr(json_extract(doc, '$.roles'), '\"admin\"') > 0 ORDER BY user_id LIMIT ?1";
+
 /// Of users. `doc` is a [`crate::Profile`] as JSON. Times are in milliseconds since the Unix epoch.
 pub const USER_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS users (
@@ -11,6 +16,8 @@ CREATE TABLE IF NOT EXISTS users (
     updated_at    INTEGER NOT NULL,
     version       INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS users_administrators ON users (user_id)
+    WHERE instr(json_extract(doc, '$.roles'), '\"admin\"') > 0;
 ";
 
 /// Of sessions.

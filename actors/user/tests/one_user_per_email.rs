@@ -9,7 +9,7 @@ use runtime::Journal;
 use runtime::{CommandId, Recorded, SqlValue};
 use support::{EMAIL, PASSWORD, System, ann, registration, request};
 use user_service::{
-    Account, Change, Email, Password, ProfilePatch, Role, UserError, UserService, email_claim::EmailClaimCommand,
+    Change, Email, Password, ProfilePatch, Role, UserError, UserService, email_claim::EmailClaimCommand,
 };
 
 #[tokio::test]
@@ -97,20 +97,16 @@ async fn a_registration_repeated_under_its_key_is_the_same_user_and_only_with_th
 }
 
 #[tokio::test]
-async fn a_user_who_is_to_exist_is_made_once_and_then_only_gains_roles() {
+async fn a_customer_who_is_to_exist_is_made_once_and_stays_as_they_are() {
     let directory = tempfile::tempdir().unwrap();
     let system = System::start(directory.path()).await;
-    let account =
-        |password, roles: &[Role]| Account { registration: registration(EMAIL, password), roles: roles.to_vec() };
-    let first = system.users.ensure_user(account(PASSWORD, &[]), &request()).await.unwrap();
-    let again = system.users.ensure_user(account("another password", &[Role::Admin]), &request()).await.unwrap();
-    assert_eq!((first.is_new, again.is_new), (true, false));
-    assert_eq!(first.user_id, again.user_id);
-    let signed_in = system.users.login(EMAIL, Password::new(PASSWORD), &request()).await.unwrap();
-    assert_eq!(signed_in.profile.roles, [Role::Customer, Role::Admin]);
+    assert!(system.users.ensure_customer(ann(), &request()).await.unwrap());
     let before = system.recorded().await.len();
-    system.users.ensure_user(account(PASSWORD, &[Role::Admin]), &request()).await.unwrap();
+    let again = system.users.ensure_customer(registration(EMAIL, "another password"), &request()).await.unwrap();
+    assert!(!again);
     assert_eq!(system.recorded().await.len(), before, "nothing was to do");
+    let signed_in = system.users.login(EMAIL, Password::new(PASSWORD), &request()).await.unwrap();
+    assert_eq!(signed_in.profile.roles, [Role::Customer]);
     system.stop().await;
 }
 

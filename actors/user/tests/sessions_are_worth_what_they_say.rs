@@ -11,7 +11,7 @@ use contracts::{
 use jsonwebtoken::{DecodingKey, Validation};
 use runtime::{CommandId, Journal};
 use support::{EMAIL, PASSWORD, System, ann, request, request_in};
-use user_service::{Email, Password, Role, UserError, user::UserCommand};
+use user_service::{Email, Password, UserError, user::UserCommand};
 
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_address_get_the_same_answer() {
@@ -168,7 +168,7 @@ async fn a_hash_of_yesterdays_parameters_is_renewed_at_the_next_sign_in() {
         first_name: "Ann".into(),
         last_name: "Example".into(),
         phone: None,
-        roles: vec![Role::Customer],
+        administrator: None,
         at: Timestamp::now(),
     };
     let meta = request().command(CommandId::of(&["an old registration"]));

@@ -135,6 +135,59 @@ fn a_revoked_session_is_out_at_once_and_others_stay() {
     assert_eq!(verifier.verify(&fresh), Err(TokenError::Revoked));
 }
 
+/// The table is full when the next session is revoked, so whatever may be forgotten is.
+#[test]
+fn a_revocation_is_remembered_for_as_long_as_a_token_of_its_session_is_taken() {
+    let session = |name: &str| SessionId::parse(name).unwrap();
+    let now = unix_now();
+    // The session's last token, signed as it ended by a clock that is ahead by all that is allowed.
+    let exp = now + ACCESS_TOKEN_LIFETIME_SECONDS + LEEWAY_SECONDS;
+    let last = sign(&claims_with("exp", json!(exp)));
+    let key = PublicKey { decoding: DecodingKey::from_ed_der(&PUBLIC), bytes: Some(PUBLIC) };
+    let verifier = Verifier::with_tables(Some(key), 10, 1);
+    assert!(verifier.verify_at(&last, now).is_ok());
+    verifier.revoke_session_at(&session("ses_1"), now);
+    for later in [0, ACCESS_TOKEN_LIFETIME_SECONDS, exp - now, exp - now + LEEWAY_SECONDS] {
+        verifier.revoke_session_at(&session("ses_2"), now + later);
+        assert_eq!(verifier.verify_at(&last, now + later), Err(TokenError::Revoked), "{later} s later");
+    }
+    // It is forgotten when no token can need it any more: the table makes room.
+    verifier.revoke_session_at(&session("ses_2"), now + later_than_all());
+    assert!(verifier.revoked.get(&session("ses_1")).is_none());
+    assert!(verifier.revoked.get(&session("ses_2")).is_some());
+}
+
+fn later_than_all() -> u64 {
+    ACCESS_TOKEN_LIFETIME_SECONDS + 10 * LEEWAY_SECONDS
+}
+
+#[test]
+fn what_the_former_key_signed_is_not_taken_any_more_also_where_it_was_before() {
+    let verifier = verifier();
+    let token = sign(&claims());
+    assert!(verifier.verify(&token).is_ok());
+    verifier.set_public_key(&PUBLIC);
+    assert!(!verifier.verified.is_empty(), "the same key is no other");
+    verifier.set_public_key(&[7; 32]);
+    assert_eq!(verifier.verify(&token), Err(TokenError::Invalid));
+    verifier.set_public_key(&PUBLIC);
+    assert!(verifier.verify(&token).is_ok());
+}
+
+/// [`Claims`] cannot be read without them; the check must not depend on that.
+#[test]
+fn the_check_itself_asks_for_every_claim() {
+    let verifier = verifier();
+    let key = DecodingKey::from_ed_der(&PUBLIC);
+    assert!(jsonwebtoken::decode::<Value>(&sign(&claims()), &key, &verifier.validation).is_ok());
+    for name in ["exp", "iss", "aud", "sub"] {
+        let token = sign(&claims_with(name, Value::Null));
+        let refused = jsonwebtoken::decode::<Value>(&token, &key, &verifier.validation);
+        let kind = refused.map(|_| ()).map_err(|error| error.into_kind());
+        assert!(matches!(&kind, Err(ErrorKind::MissingRequiredClaim(missing)) if missing == name), "{name}: {kind:?}");
+    }
+}
+
 #[test]
 fn the_header_must_be_one_bearer_token() {
     let verifier = verifier();

@@ -7,7 +7,7 @@ use order_service::DebtTotals;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::Call;
+use super::{Call, admin_users, passed_on};
 use crate::auth::Role;
 use crate::body::JSON_BYTES_MAX;
 use crate::error::ApiError;
@@ -32,6 +32,13 @@ pub(super) fn purpose(_: &Request) -> Purpose {
 }
 
 pub(super) async fn answer(shop: Arc<Shop>, call: Call) -> Result<Response, ApiError> {
+    let is_about_users = matches!(call.request.path().segments().as_slice(), [_, _, _, "users", ..]);
+    if is_about_users {
+        return match shop.peer_for(Service::User).cloned() {
+            None => admin_users::answer(shop, call).await,
+            Some(peers) => passed_on(&peers, Service::User, &shop, call).await,
+        };
+    }
     route!(call.request, {
         GET ["api", "v1", "admin", "stats"] => stats(&shop, call).await,
         POST ["api", "v1", "admin", "chaos", "kill"] => kill(&shop, call).await,

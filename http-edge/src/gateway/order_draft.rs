@@ -79,6 +79,11 @@ fn address(address: &mut Fields<'_>) -> Address {
 }
 
 impl Wanted {
+    /// Units over all lines.
+    pub(super) fn units(&self) -> u64 {
+        self.lines.iter().map(|line| u64::from(line.quantity.get())).sum()
+    }
+
     /// The question to the catalogue: one line a wanted line, in their order.
     pub(super) fn to_quote(&self) -> Vec<QuoteLine> {
         let item = |line: &WantedLine| match (&line.product_id, &line.sku) {

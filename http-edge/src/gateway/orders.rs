@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contracts::{OrderId, RefundId, ReservationId, UserId};
-use order_service::{Draft, Order, OrderError, OrderStatus};
+use order_service::{Cap, Draft, Order, OrderError, OrderStatus};
 use runtime::operation::Operation;
 use runtime::{CommandId, Entities, RequestContext};
 use warp::http::StatusCode;
@@ -21,7 +21,7 @@ use crate::idempotency::IdempotencyKey;
 use crate::idempotent::{self, Answer, Attempt, Keyed};
 use crate::json::Object;
 use crate::neighbours;
-use crate::rate_limit::Purpose;
+use crate::rate_limit::{Purpose, unpaid_cap};
 use crate::reply::{self, Response};
 use crate::request::Request;
 use crate::route;
@@ -62,10 +62,11 @@ async fn place(shop: Arc<Shop>, mut call: Call) -> Result<Response, ApiError> {
     let wanted = order_draft::read(&body)?;
     let keyed = Keyed::new(&shop, user.user_id.as_str(), &call.request, ROUTE, &key, &body)?;
     let ids = vec![OrderId::generate().to_string(), ReservationId::generate().to_string()];
+    let cap = unpaid_cap(call.profile).filter(|_| !user.works_here());
     let (request_id, context) = (call.request.request_id().clone(), call.context);
     let work = {
         let (shop, context) = (Arc::clone(&shop), context.clone());
-        move |attempt| async move { placed(&shop, &wanted, user.user_id, &attempt, &context).await }
+        move |attempt| async move { placed(&shop, &wanted, user.user_id, cap, &attempt, &context).await }
     };
     idempotent::once(shop, operations, keyed, ids, request_id, context, work).await
 }
@@ -74,6 +75,7 @@ async fn placed(
     shop: &Shop,
     wanted: &Wanted,
     user_id: UserId,
+    cap: Option<Cap>,
     attempt: &Attempt,
     context: &RequestContext,
 ) -> Result<Answer, ApiError> {
@@ -83,7 +85,12 @@ async fn placed(
     let submitted = if attempt.is_resumed { submitted(shop, &placing.order_id, context).await? } else { None };
     let draft = match submitted {
         Some(draft) => draft,
-        None => wanted.priced(&neighbours::quote(shop, wanted.to_quote(), context).await?, placing)?,
+        None => {
+            if let Some(cap) = cap {
+                orders.admit(&placing.user_id, wanted.units(), cap, context).await?;
+            }
+            wanted.priced(&neighbours::quote(shop, wanted.to_quote(), context).await?, placing)?
+        }
     };
     let lines = draft.lines.clone();
     let order = match orders.place(draft, context).await {

@@ -31,6 +31,7 @@ pub(super) fn purpose(request: &Request) -> Purpose {
         [_, _, _, "login"] => Purpose::Login,
         [_, _, _, "register"] => Purpose::Register,
         [_, _, _, "refresh"] => Purpose::Refresh,
+        [_, _, _, "password"] => Purpose::Password,
         _ => Purpose::Api,
     }
 }
@@ -41,6 +42,7 @@ pub(super) async fn answer(shop: Arc<Shop>, call: Call) -> Result<Response, ApiE
         POST ["api", "v1", "users", "login"] => login(&shop, call).await,
         POST ["api", "v1", "users", "refresh"] => refresh(&shop, call).await,
         POST ["api", "v1", "users", "logout"] => logout(&shop, call).await,
+        POST ["api", "v1", "users", "password"] => change_password(&shop, call).await,
         GET ["api", "v1", "users", "profile"] => profile(&shop, call).await,
         PATCH ["api", "v1", "users", "profile"] => change_profile(&shop, call).await,
     })
@@ -84,7 +86,8 @@ async fn login(shop: &Shop, mut call: Call) -> Result<Response, ApiError> {
     let body = call.request.json_bytes(JSON_BYTES_MAX).await?;
     let (email, password) = fields::read(&body, |credentials| {
         let email = credentials.optional_text("email", 0..=TEXT_CHARACTERS_MAX);
-        (email.unwrap_or_default(), credentials.optional_text("password", 0..=TEXT_CHARACTERS_MAX).unwrap_or_default())
+        // However long it is, it is a wrong one: the body has a limit.
+        (email.unwrap_or_default(), credentials.optional_text("password", 0..=JSON_BYTES_MAX).unwrap_or_default())
     })?;
     let signed_in = shop.users.get()?.login(&email, Password::new(&password), &call.context).await?;
     reply::ok(&signed_in_json(&signed_in))
@@ -115,6 +118,26 @@ async fn logout(shop: &Shop, mut call: Call) -> Result<Response, ApiError> {
         for session_id in users.logout_everywhere(&user.user_id, &call.context).await? {
             shop.verifier.revoke_session(&session_id);
         }
+    }
+    Ok(reply::no_content())
+}
+
+async fn change_password(shop: &Shop, mut call: Call) -> Result<Response, ApiError> {
+    let user = call.user()?;
+    let body = call.request.json_bytes(JSON_BYTES_MAX).await?;
+    let (current, new) = fields::read(&body, |form| {
+        (form.text("current_password", 1..=JSON_BYTES_MAX), form.text("new_password", 1..=JSON_BYTES_MAX))
+    })?;
+    let (current, new) = (Password::new(&current), Password::new(&new));
+    let users = shop.users.get()?;
+    let changed = users.change_password(&user.user_id, &user.session_id, current, new, &call.context).await;
+    let ended = match changed {
+        // Who has a token and no account is not signed in.
+        Err(UserError::NotFound) => return Err(ApiError::authentication_required()),
+        changed => changed?,
+    };
+    for session_id in &ended {
+        shop.verifier.revoke_session(session_id);
     }
     Ok(reply::no_content())
 }
