@@ -169,7 +169,10 @@ fn help_lists_every_setting() {
 #[test]
 fn generated_admin_credentials_are_printed_once_and_work() {
     let mut shop = Opening::new().unset("ADMIN_EMAIL").unset("ADMIN_PASSWORD").open();
-    let printed = shop.log();
+    // It is the last thing that a start says, after the ports have opened.
+    let printed = until(SOON, "the credentials are printed", || {
+        Some(shop.log()).filter(|log| log.contains("ADMIN_PASSWORD=") && log.ends_with('\n'))
+    });
     let find = |name: &str| {
         let after = printed.split(name).nth(1).unwrap_or_else(|| panic!("{name} is not printed:\n{printed}"));
         after.trim_start_matches(['=', ':', ' ', '"']).split([' ', '\n', '"', ',']).next().unwrap().to_owned()
