@@ -155,10 +155,6 @@ impl OrderService {
         &self.operations
     }
 
-    pub(crate) fn journal(&self) -> &Arc<dyn Journal> {
-        &self.journal
-    }
-
     /// Asks an order, and takes account of what has become of it in the count of what is unpaid.
     pub(crate) async fn ask(
         &self,
