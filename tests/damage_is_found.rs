@@ -48,6 +48,6 @@ fn a_damaged_page_is_told_by_readyz_and_the_rest_is_sold_from() {
     let port = |role| shop::Client::of_port(shop.port(role)).get("/readyz").send().status;
     assert_eq!((port(Role::Order), port(Role::Product)), (503, 200), "each service answers for itself");
     client.get(&format!("/api/v1/products/{}", product.id)).send().expect(200);
-    buyer.order(&product, 1, "one more");
+    buyer.order(&product, 1, "one-more");
     assert!(shop.log().contains("the database is damaged"), "an ERROR says so");
 }

@@ -47,8 +47,7 @@ impl BootNote {
     pub(super) fn opened(&self) -> io::Result<()> {
         let Some(boot) = &self.boot else { return Ok(()) };
         fs::write(&self.file, format!("{boot}\n"))?;
-        private_files::close_to_others(&self.file);
-        Ok(())
+        private_files::close_new_file(&self.file)
     }
 
     /// The journal is closed, and the file is as it should be.
