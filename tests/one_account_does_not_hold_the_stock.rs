@@ -37,8 +37,9 @@ fn reserved(admin: &Client, product: &Product) -> i64 {
 }
 
 fn cancel(buyer: &Buyer, order: &Answer) {
-    let path = format!("/api/v1/orders/{}/cancel", order.string("order_id"));
-    buyer.client.post(&path, json!({})).key("cancel").send_patiently().expect(200);
+    let order_id = order.string("order_id");
+    let path = format!("/api/v1/orders/{order_id}/cancel");
+    buyer.client.post(&path, json!({})).key(&order_id).send_patiently().expect(200);
 }
 
 #[test]
