@@ -6,6 +6,7 @@ use bridge::kafka::{Compression, settings::UnknownCompression};
 use clap::Parser;
 use contracts::Service;
 use http_edge::rate_limit::Profile;
+use order_service::Terms;
 
 use crate::tools::Command;
 
@@ -119,6 +120,8 @@ pub struct Settings {
     pub admin_password: Option<String>,
     /// Which rate limits hold.
     pub rate_limits: Profile,
+    /// How long stock is held for an unpaid order, and for one that is being paid.
+    pub terms: Terms,
     /// Whether drills are possible over HTTP.
     pub has_chaos: bool,
     /// Whether the demo's catalogue and buyer are put in.
@@ -129,11 +132,13 @@ pub struct Settings {
 
 /// Longest prefix of topics: Kafka allows 249 characters in all.
 const TOPIC_PREFIX_LEN_MAX: usize = 100;
+/// Longest time that stock is held for somebody, in seconds: a week.
+const HELD_SECONDS_MAX: i64 = 7 * 24 * 60 * 60;
 /// Shortest secret that is taken: what can be guessed is none.
 const SECRET_KEY_LEN_MIN: usize = 32;
 
 /// Every setting: its name, its default, its meaning.
-const SETTINGS: [(&str, &str, &str); 17] = [
+const SETTINGS: [(&str, &str, &str); 19] = [
     ("PORT", "8080", "the gateway's port; with --role that role's own, which is the default below"),
     ("PAYMENT_PORT", "8081", "the payment service's port"),
     ("PRODUCT_PORT", "8082", "the product service's port"),
@@ -153,6 +158,12 @@ const SETTINGS: [(&str, &str, &str); 17] = [
     ),
     ("ADMIN_PASSWORD", "", "the first administrator's password; generated and printed once if unset"),
     ("RATE_LIMIT_PROFILE", "default", "default, original, or off (also: bench)"),
+    ("ORDER_PAYABLE_SECONDS", "900", "how long an unpaid order holds its stock"),
+    (
+        "PAYMENT_WINDOW_SECONDS",
+        "600",
+        "how long a payment that has begun may take; the same for the order and the payment service",
+    ),
     ("DEV_CHAOS", "", "1 makes drills possible over HTTP; never in production"),
     ("RUST_LOG", "info", "what is logged, such as info or order_service=debug"),
 ];
@@ -162,7 +173,7 @@ fn settings_help() -> String {
     for (name, default, meaning) in SETTINGS {
         let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
         // Writing to a String cannot fail.
-        let _ = writeln!(help, "  {name:<19} {meaning}{default}");
+        let _ = writeln!(help, "  {name:<22} {meaning}{default}");
     }
     help
 }
@@ -189,6 +200,10 @@ impl Settings {
         let port = |name| match value_of(name).parse::<u16>() {
             Ok(port) if port > 0 => Ok(PortSetting { name, port }),
             _ => Err(wrong(name, "a port is a number from 1 to 65535")),
+        };
+        let seconds = |name| match value_of(name).parse::<i64>() {
+            Ok(seconds) if (1..=HELD_SECONDS_MAX).contains(&seconds) => Ok(seconds),
+            _ => Err(wrong(name, "it is a number of seconds, from 1 to a week")),
         };
         let role = match arguments.role.as_deref() {
             None => Role::All,
@@ -240,6 +255,10 @@ impl Settings {
             rate_limits: value_of("RATE_LIMIT_PROFILE")
                 .parse()
                 .map_err(|_| wrong("RATE_LIMIT_PROFILE", "it is default, original, off or bench"))?,
+            terms: Terms {
+                payable_for_ms: seconds("ORDER_PAYABLE_SECONDS")? * 1_000,
+                payment_window_ms: seconds("PAYMENT_WINDOW_SECONDS")? * 1_000,
+            },
             has_chaos: match value_of("DEV_CHAOS").as_str() {
                 "" | "0" => false,
                 "1" => true,

@@ -71,7 +71,8 @@ pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 /// The branch of the order service.
 pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::Order, Service::Order.name(), order_service::VIEWS).await?;
-    let service = order_service::OrderService::new(Arc::clone(&journal), &gate(), &house.roster);
+    let service =
+        order_service::OrderService::new(Arc::clone(&journal), &gate(), &house.roster).on_terms(house.settings.terms);
     service.count_unpaid().await.map_err(StartError::new)?;
     let inbox = service.clone();
     let hears = bus::children(
@@ -102,7 +103,8 @@ pub async fn payment(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let mut children =
         vec![keeper("books-keeper", Arc::clone(&books)), announce("books", house.books.clone(), books, || {})];
     children.extend(provider.children());
-    let service = PaymentService::new(Arc::clone(&journal), &gate(), &house.roster, provider);
+    let service = PaymentService::new(Arc::clone(&journal), &gate(), &house.roster, provider)
+        .within(house.settings.terms.payment_window_ms);
     children.extend(service.children());
     let inbox = service.clone();
     let hears = bus::children(

@@ -139,6 +139,7 @@ impl From<OrderError> for ApiError {
                     .with("unpaid_units_max", &units_max)
                     .retry_after(retry_after_seconds)
             }
+            OrderError::NotPlaced => ApiError::reservation_expired(),
             OrderError::NotFound => ApiError::not_found("order"),
             OrderError::InvalidTransition { from } => ApiError::invalid_state_transition(&from, "change the order"),
             OrderError::DoesNotAddUp => ApiError::internal(error),
@@ -153,6 +154,8 @@ impl From<PaymentError> for ApiError {
             PaymentError::NotFound => ApiError::not_found("payment"),
             PaymentError::InProgress { .. } | PaymentError::StillProcessing { .. } => ApiError::payment_in_progress(),
             PaymentError::AlreadyPaid { payment_id } => already_paid().with("payment_id", &payment_id),
+            PaymentError::TooManyAttempts => refused_by_order("too_many_attempts"),
+            PaymentError::ReservationExpired => ApiError::reservation_expired(),
             PaymentError::InvalidTransition { from } => ApiError::invalid_state_transition(&from, "change the payment"),
             PaymentError::Busy | PaymentError::Unavailable => not_now(error),
         }

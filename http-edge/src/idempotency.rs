@@ -252,6 +252,15 @@ mod tests {
     }
 
     #[test]
+    fn no_byte_wanders_from_one_part_to_the_next() {
+        let of = |path: &str, body: &str| Fingerprint::of(&Method::POST, path, body.as_bytes()).unwrap();
+        assert_ne!(of("/orders/1", "23"), of("/orders/12", "3"));
+        assert_ne!(of("/orders/1", ""), of("/orders/", "1"));
+        let put = Fingerprint::of(&Method::from_bytes(b"POS").unwrap(), "T/orders", b"").unwrap();
+        assert_ne!(of("/orders", ""), put);
+    }
+
+    #[test]
     fn bad_or_deep_json_is_refused() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(canonical_json(nested(DEPTH_MAX).as_bytes()).is_ok());

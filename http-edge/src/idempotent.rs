@@ -80,9 +80,28 @@ where
         };
     }
     let holder = format!("{}:{}", shop.process_id.replace(':', "-"), RequestId::generate());
-    let lease = Lease { shop, operations, operation_id: keyed.operation_id, holder, request_id };
+    let kept: Kept = Arc::new(move || operations(&shop));
+    let lease = Lease { kept, operation_id: keyed.operation_id, holder, request_id };
     let task = tokio::spawn(lease.run(keyed.fingerprint, ids, context, work));
     task.await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+}
+
+/// True where nothing stands under this key yet: no answer, and no attempt. What can be refused then, without having begun, is
+/// refused without a write.
+///
+/// # Errors
+/// 503 when the service that keeps the key does not answer.
+pub(crate) async fn is_new(
+    shop: &Shop,
+    operations: Operations,
+    keyed: &Keyed,
+    context: &RequestContext,
+) -> Result<bool, ApiError> {
+    let (kept, now_ms) = (operations(shop)?, now_ms());
+    let is_new = kept.read(keyed.operation_id.as_str(), context.deadline, move |state, _| {
+        state.fingerprint.is_none() || state.is_forgotten(now_ms)
+    });
+    is_new.await.map_err(of_ask)
 }
 
 /// Whether a refusal is stored and given again.
@@ -91,11 +110,13 @@ fn is_remembered(error: &ApiError) -> bool {
         && !error.is_for_now()
 }
 
+/// The operations of the service that owns the work, asked for anew each time.
+type Kept = Arc<dyn Fn() -> Result<Entities<Operation>, ApiError> + Send + Sync>;
+
 /// One attempt's hold on an operation.
 #[derive(Clone)]
 struct Lease {
-    shop: Arc<Shop>,
-    operations: Operations,
+    kept: Kept,
     operation_id: String,
     holder: String,
     request_id: CorrelationId,
@@ -136,7 +157,7 @@ impl Lease {
         let (holder, now_ms) = (self.holder.clone(), now_ms());
         let begin = OperationCommand::Begin { fingerprint, ids: ids.clone(), holder, now_ms };
         let meta = context.command(CommandId::of(&["begin-operation", &self.holder]));
-        let begun = (self.operations)(&self.shop)?.ask(self.operation_id.as_str(), begin, meta).await;
+        let begun = (self.kept)()?.ask(self.operation_id.as_str(), begin, meta).await;
         match begun {
             Ok(accepted) => match accepted.events.into_iter().next() {
                 Some(OperationEvent::Begun { ids: begun, .. }) => {
@@ -174,7 +195,7 @@ impl Lease {
     /// This attempt took longer than its lease and another took over: its answer is the answer.
     async fn given_by_successor(&self) -> Result<Response, ApiError> {
         let deadline = tokio::time::Instant::now() + STORE_PATIENCE;
-        let operations = (self.operations)(&self.shop)?;
+        let operations = (self.kept)()?;
         let stored = operations.read(self.operation_id.as_str(), deadline, |state, _| state.clone()).await;
         match stored.map_err(of_ask)?.answer(now_ms()) {
             Some(result) => replay(result),
@@ -205,7 +226,7 @@ impl Lease {
 
     /// Asks the operation; `None` when its service is down.
     async fn ask(&self, step: &str, command: OperationCommand) -> Result<(), Option<AskError<OperationRefusal>>> {
-        let operations = (self.operations)(&self.shop).map_err(|_| None)?;
+        let operations = (self.kept)().map_err(|_| None)?;
         let command_id = CommandId::of(&[step, &self.holder]);
         let meta = CommandMeta::new(command_id, STORE_PATIENCE).correlated(self.request_id.as_str());
         operations.ask(self.operation_id.as_str(), command, meta).await.map(|_| ()).map_err(Some)
@@ -220,7 +241,73 @@ enum Begun {
 
 #[cfg(test)]
 mod tests {
+    use ractor::Actor;
+    use runtime::supervision::{Supervisor, SupervisorSpec};
+    use runtime::testkit::{Faults, MemoryDisk, MemoryJournal};
+    use runtime::{Gate, Roster};
+
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn operations() -> Entities<Operation> {
+        let journal = MemoryJournal::open(&MemoryDisk::new("").unwrap(), Faults::none()).await.unwrap();
+        let roster = Roster::new();
+        let kept = Entities::new(journal, &Gate::new(100), runtime::operation::config(), roster.clone());
+        let spec = SupervisorSpec::new("operations", kept.shards());
+        Supervisor::spawn(None, Supervisor, (spec, roster)).await.unwrap();
+        kept
+    }
+
+    fn lease(kept: &Entities<Operation>, holder: &str) -> Lease {
+        let kept = kept.clone();
+        Lease {
+            kept: Arc::new(move || Ok(kept.clone())),
+            operation_id: "operation".into(),
+            holder: holder.into(),
+            request_id: CorrelationId::generate(),
+        }
+    }
+
+    fn context() -> RequestContext {
+        RequestContext::new("req_test", PATIENCE)
+    }
+
+    fn answer(body: &str) -> Answer {
+        Answer { status: 201, body: body.into(), location: None, etag: None }
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_for_now_gives_the_lease_back_and_the_next_attempt_goes_on_under_the_same_ids() {
+        let kept = operations().await;
+        let refused = lease(&kept, "p1:a").run("f".into(), vec!["id_1".into()], context(), |attempt| async move {
+            assert!(!attempt.is_resumed);
+            Err(ApiError::payment_in_progress())
+        });
+        assert_eq!(refused.await.unwrap_err().status(), 409);
+        let done = lease(&kept, "p1:b").run("f".into(), vec!["id_2".into()], context(), |attempt| async move {
+            assert_eq!((attempt.is_resumed, attempt.ids), (true, vec!["id_1".to_owned()]));
+            Ok(answer("\"done\""))
+        });
+        assert_eq!(done.await.unwrap().status(), 201, "it is not in progress any more");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_whose_lease_another_took_over_gives_the_others_answer() {
+        let kept = operations().await;
+        let slow = lease(&kept, "p1:a");
+        slow.begin("f".into(), vec!["id_1".into()], &context()).await.unwrap();
+        let successor = lease(&kept, "p2:b");
+        successor.begin("f".into(), vec!["id_2".into()], &context()).await.unwrap();
+        let running = slow.finish(answer("\"of the slow one\"")).await.unwrap_err();
+        assert_eq!((running.status().as_u16(), running.code()), (409, ApiError::idempotency_in_progress().code()));
+        let first = successor.finish(answer("\"of the successor\"")).await.unwrap();
+        assert!(!first.headers().contains_key("idempotent-replayed"));
+        let given = slow.finish(answer("\"of the slow one, again\"")).await.unwrap();
+        assert_eq!(given.headers()["idempotent-replayed"], "true");
+        let third = lease(&kept, "p3:c").begin("f".into(), vec![], &context()).await.unwrap();
+        assert!(matches!(third, Begun::Finished(result) if result.contains("of the successor")));
+    }
 
     #[test]
     fn what_is_remembered_is_as_the_table_says() {

@@ -103,9 +103,9 @@ pub(crate) async fn answer(
             reply::ok(&shop.orders.get()?.order(&order_id, &request.context(PATIENCE)).await)
         }
         (Service::Order, SETTLED) => {
-            let SettledQuestion { order_id, payment_id, within_ms } = about(&body)?;
+            let SettledQuestion { order_id, payment_id, is_action_required, within_ms } = about(&body)?;
             let context = request.context(Duration::from_millis(within_ms).min(WITHIN_MAX));
-            reply::ok(&shop.orders.get()?.settled(&order_id, &payment_id, &context).await)
+            reply::ok(&shop.orders.get()?.settled(&order_id, &payment_id, is_action_required, &context).await)
         }
         (Service::User, OPERATOR) => {
             let wish: OperatorWish = about(&body)?;

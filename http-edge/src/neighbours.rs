@@ -23,6 +23,9 @@ pub(crate) const SETTLED: &str = "settled";
 pub(crate) struct SettledQuestion {
     pub(crate) order_id: OrderId,
     pub(crate) payment_id: PaymentId,
+    /// Whether the payment waits for its buyer, which is what the order is to know.
+    #[serde(default)]
+    pub(crate) is_action_required: bool,
     /// How long the answer may take, in milliseconds.
     pub(crate) within_ms: u64,
 }
@@ -69,14 +72,16 @@ pub(crate) async fn settled(
     shop: &Shop,
     order_id: &OrderId,
     payment_id: &PaymentId,
+    is_action_required: bool,
     context: &RequestContext,
 ) -> Result<Order, ApiError> {
     match shop.peer_for(Service::Order) {
-        None => Ok(shop.orders.get()?.settled(order_id, payment_id, context).await?),
+        None => Ok(shop.orders.get()?.settled(order_id, payment_id, is_action_required, context).await?),
         Some(peers) => {
             let left = context.deadline.saturating_duration_since(tokio::time::Instant::now());
             let within_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            let question = SettledQuestion { order_id: order_id.clone(), payment_id: payment_id.clone(), within_ms };
+            let (order_id, payment_id) = (order_id.clone(), payment_id.clone());
+            let question = SettledQuestion { order_id, payment_id, is_action_required, within_ms };
             let answer: Result<Order, OrderError> =
                 peers.ask(Service::Order, SETTLED, &question, context.deadline).await?;
             Ok(answer?)

@@ -18,6 +18,9 @@ pub mod money;
 pub mod services;
 pub mod time;
 
+/// Payments that may be tried for one order: the order says so, and the payment service holds to it before it writes one down.
+pub const PAYMENT_ATTEMPTS_MAX: u32 = 5;
+
 pub use claims::Claims;
 pub use ids::{
     EventId, IdError, OrderId, PaymentId, ProductId, Quantity, QuantityError, RefundId, RequestId, ReservationId,

@@ -190,19 +190,41 @@ pub enum Message {
     /// Where a reservation stands: the answer where `inventory.settle` had nothing to do.
     #[serde(rename = "inventory.settled")]
     StockSettled { reservation_id: ReservationId, order_id: OrderId, sku: Sku, standing: ReservationStanding },
+    /// Stock is held beyond its time: the order that it is held for says what is to become of it.
+    #[serde(rename = "inventory.hold_overdue")]
+    StockHoldOverdue {
+        reservation_id: ReservationId,
+        order_id: OrderId,
+        sku: Sku,
+        quantity: Quantity,
+        #[serde(with = "rfc3339")]
+        expires_at: Timestamp,
+    },
     #[serde(rename = "inventory.adjusted")]
     StockAdjusted { sku: Sku, delta: i64, on_hand_after: i64, reason: String, reference: Option<String> },
 
     // payment-commands
-    /// The order stands and awaits this payment: charge it.
+    /// The order stands and awaits this payment: charge it before `expires_at`, for until then its stock is held. What an
+    /// earlier build wrote has no such time.
     #[serde(rename = "payment.approve")]
-    ApprovePayment { payment_id: PaymentId, order_id: OrderId },
+    ApprovePayment {
+        payment_id: PaymentId,
+        order_id: OrderId,
+        #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+    },
     /// The order does not take this payment: do not charge.
     #[serde(rename = "payment.reject")]
     RejectPayment { payment_id: PaymentId, order_id: OrderId, reason: String },
+    /// The order does not wait for this payment any more: void it, if its buyer has still to act.
+    #[serde(rename = "payment.void")]
+    VoidPayment { payment_id: PaymentId, order_id: OrderId, reason: String },
     /// From the payment service to itself: ask the provider.
     #[serde(rename = "payment.execute_charge")]
     ExecuteCharge { payment_id: PaymentId, order_id: OrderId },
+    /// From the payment service to itself: tell the provider that nothing is to be charged under this payment any more.
+    #[serde(rename = "payment.execute_void")]
+    ExecuteVoid { payment_id: PaymentId, order_id: OrderId },
     /// Give this much back.
     #[serde(rename = "payment.refund")]
     RefundPayment { payment_id: PaymentId, order_id: OrderId, refund_id: RefundId, amount_minor: i64, reason: String },
@@ -224,7 +246,12 @@ pub enum Message {
         amount_minor: i64,
         currency: Currency,
         provider: String,
+        #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
     },
+    /// The buyer has acted: the provider is asked again.
+    #[serde(rename = "payment.confirmed")]
+    PaymentConfirmed { payment_id: PaymentId, order_id: OrderId },
     #[serde(rename = "payment.succeeded")]
     PaymentSucceeded {
         payment_id: PaymentId,
@@ -238,6 +265,9 @@ pub enum Message {
     },
     #[serde(rename = "payment.failed")]
     PaymentFailed { payment_id: PaymentId, order_id: OrderId, decline_code: String, retryable: bool, attempt: u32 },
+    /// Nothing was charged, and nothing will be.
+    #[serde(rename = "payment.voided")]
+    PaymentVoided { payment_id: PaymentId, order_id: OrderId, reason: String },
     #[serde(rename = "payment.refunded")]
     PaymentRefunded {
         payment_id: PaymentId,
@@ -277,7 +307,7 @@ pub enum Message {
 
 impl Message {
     /// The names of all messages of this build. What has another name comes from a newer one, and is not ours to judge.
-    pub const TYPES: [&'static str; 33] = [
+    pub const TYPES: [&'static str; 38] = [
         "order.created",
         "order.updated",
         "order.paid",
@@ -292,17 +322,22 @@ impl Message {
         "inventory.committed",
         "inventory.released",
         "inventory.settled",
+        "inventory.hold_overdue",
         "inventory.adjusted",
         "payment.approve",
         "payment.reject",
+        "payment.void",
         "payment.execute_charge",
+        "payment.execute_void",
         "payment.refund",
         "payment.settle_refund",
         "payment.execute_refund",
         "payment.requested",
         "payment.requires_action",
+        "payment.confirmed",
         "payment.succeeded",
         "payment.failed",
+        "payment.voided",
         "payment.refunded",
         "payment.refund_settled",
         "product.created",
@@ -331,18 +366,23 @@ impl Message {
             | Self::StockCommitted { .. }
             | Self::StockReleased { .. }
             | Self::StockSettled { .. }
+            | Self::StockHoldOverdue { .. }
             | Self::StockAdjusted { .. } => Topic::InventoryEvents,
             Self::ApprovePayment { .. }
             | Self::RejectPayment { .. }
+            | Self::VoidPayment { .. }
             | Self::ExecuteCharge { .. }
+            | Self::ExecuteVoid { .. }
             | Self::RefundPayment { .. }
             | Self::SettleRefund { .. }
             | Self::ExecuteRefund { .. } => Topic::PaymentCommands,
             Self::PaymentRequested { .. }
             | Self::PaymentRequiresAction { .. }
+            | Self::PaymentConfirmed { .. }
             | Self::PaymentSucceeded { .. }
             | Self::PaymentFailed { .. }
             | Self::RefundSettled { .. }
+            | Self::PaymentVoided { .. }
             | Self::PaymentRefunded { .. } => Topic::PaymentEvents,
             Self::ProductCreated { .. } => Topic::ProductEvents,
             Self::UserRegistered { .. }
@@ -363,15 +403,19 @@ impl Message {
             | Self::OrderCancelled { order_id, .. }
             | Self::ApprovePayment { order_id, .. }
             | Self::RejectPayment { order_id, .. }
+            | Self::VoidPayment { order_id, .. }
             | Self::ExecuteCharge { order_id, .. }
+            | Self::ExecuteVoid { order_id, .. }
             | Self::RefundPayment { order_id, .. }
             | Self::SettleRefund { order_id, .. }
             | Self::RefundSettled { order_id, .. }
             | Self::ExecuteRefund { order_id, .. }
             | Self::PaymentRequested { order_id, .. }
             | Self::PaymentRequiresAction { order_id, .. }
+            | Self::PaymentConfirmed { order_id, .. }
             | Self::PaymentSucceeded { order_id, .. }
             | Self::PaymentFailed { order_id, .. }
+            | Self::PaymentVoided { order_id, .. }
             | Self::PaymentRefunded { order_id, .. } => order_id.as_str(),
             Self::ReserveStock { sku, .. }
             | Self::CommitStock { sku, .. }
@@ -383,6 +427,7 @@ impl Message {
             | Self::StockRejected { sku, .. }
             | Self::StockCommitted { sku, .. }
             | Self::StockReleased { sku, .. }
+            | Self::StockHoldOverdue { sku, .. }
             | Self::StockAdjusted { sku, .. } => sku.as_str(),
             Self::ProductCreated { product_id, .. } => product_id.as_str(),
             Self::UserRegistered { user_id }
@@ -474,6 +519,21 @@ mod tests {
     }
 
     #[test]
+    fn an_approval_says_until_when_it_counts_and_one_of_an_earlier_build_is_read() {
+        let old = r#"{"type":"payment.approve","data":{"payment_id":"pay_1","order_id":"ord_1"}}"#;
+        let Message::ApprovePayment { expires_at, .. } = serde_json::from_str(old).unwrap() else { panic!() };
+        assert_eq!(expires_at, None);
+        let approve = Message::ApprovePayment {
+            payment_id: PaymentId::parse("pay_1").unwrap(),
+            order_id: OrderId::parse("ord_1").unwrap(),
+            expires_at: Some(Timestamp::from_millis(1)),
+        };
+        let json = serde_json::to_value(&approve).unwrap();
+        assert_eq!(json["data"]["expires_at"], "1970-01-01T00:00:00.001Z");
+        assert_eq!(serde_json::from_value::<Message>(json).unwrap(), approve);
+    }
+
+    #[test]
     fn an_envelope_reads_as_the_event_catalogue_says() {
         let order_id = OrderId::parse("ord_1").unwrap();
         let message =
@@ -505,8 +565,11 @@ mod tests {
         let order_id = || OrderId::parse("ord_1").unwrap();
         let event =
             || Message::OrderCancelled { order_id: order_id(), reason: "customer".into(), refund_required: false };
-        let command =
-            || Message::ApprovePayment { payment_id: PaymentId::parse("pay_1").unwrap(), order_id: order_id() };
+        let command = || Message::ApprovePayment {
+            payment_id: PaymentId::parse("pay_1").unwrap(),
+            order_id: order_id(),
+            expires_at: None,
+        };
         let messages = [command(), event(), command(), event()];
         assert_eq!(numbers(&messages, Some(4)), [None, Some(5), None, Some(6)]);
         assert_eq!(numbers(&messages, None), [None; 4]);

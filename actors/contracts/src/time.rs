@@ -137,6 +137,32 @@ pub mod rfc3339 {
         let text = String::deserialize(deserializer)?;
         Timestamp::parse(&text).map_err(D::Error::custom)
     }
+
+    /// The same for a time that may be missing.
+    pub mod option {
+        use super::Timestamp;
+        use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+        /// Writes the time, or nothing.
+        ///
+        /// # Errors
+        /// Only the serialiser's own.
+        pub fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => super::serialize(time, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        /// Reads any RFC 3339 time, or nothing.
+        ///
+        /// # Errors
+        /// When the value is some other text.
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+            let text = Option::<String>::deserialize(deserializer)?;
+            text.map(|text| Timestamp::parse(&text).map_err(D::Error::custom)).transpose()
+        }
+    }
 }
 
 #[cfg(test)]

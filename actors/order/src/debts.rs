@@ -14,7 +14,7 @@ use contracts::{
 use runtime::{EntityId, ViewWrite};
 use serde::{Deserialize, Serialize};
 
-use crate::order::{Hold, Order, OrderEvent};
+use crate::order::{Hold, Order, OrderEvent, OrderStatus};
 
 /// How long an answer may take before it is asked for again, in milliseconds.
 pub const ASKED_AGAIN_AFTER_MS: i64 = 30 * 1_000;
@@ -92,9 +92,18 @@ impl Debts {
     /// Takes an event into account.
     pub fn note(&mut self, event: &OrderEvent) {
         match event {
-            OrderEvent::Paid { hold, .. } => self.expect(hold, Settlement::Committed),
-            OrderEvent::Cancelled { hold, .. } | OrderEvent::Rejected { hold } => {
-                self.expect(hold, Settlement::Released);
+            // Its stock has answered before: it was taken once more.
+            OrderEvent::Paid { from: OrderStatus::Cancelled, .. } => {}
+            OrderEvent::Paid { hold, .. } | OrderEvent::HoldCommitted { hold } => {
+                self.expect(hold, Settlement::Committed);
+            }
+            OrderEvent::Cancelled { hold, .. }
+            | OrderEvent::Rejected { hold }
+            | OrderEvent::PlacingTimedOut { hold }
+            | OrderEvent::HoldReturned { hold, .. } => self.expect(hold, Settlement::Released),
+            // It wants the stock once more, and has a deadline of its own for that.
+            OrderEvent::LatePaymentReceived { hold, .. } => {
+                self.stock.retain(|sku, _| !hold.skus.contains(sku));
             }
             OrderEvent::StockSettled { sku } => {
                 self.stock.remove(sku);
@@ -119,7 +128,13 @@ impl Debts {
             | OrderEvent::Created { .. }
             | OrderEvent::PaymentStarted { .. }
             | OrderEvent::PaymentRefused { .. }
+            | OrderEvent::PaymentActionRequired { .. }
+            | OrderEvent::PaymentConfirmed { .. }
             | OrderEvent::PaymentFailed { .. }
+            | OrderEvent::PaymentVoidRequested { .. }
+            | OrderEvent::PaymentVoided { .. }
+            | OrderEvent::StockReacquired { .. }
+            | OrderEvent::StockNotReacquired { .. }
             | OrderEvent::CancelRequested { .. } => {}
         }
     }
@@ -168,9 +183,13 @@ pub fn pause_ms(asked_again: u32) -> i64 {
 pub fn row(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) -> Option<ViewWrite> {
     let Some(order) = order else { return row_without_order(id, event, at_ms) };
     let changes_debts = match event {
-        OrderEvent::Paid { hold, .. } | OrderEvent::Cancelled { hold, .. } | OrderEvent::Rejected { hold } => {
-            !hold.skus.is_empty()
-        }
+        OrderEvent::Paid { hold, .. }
+        | OrderEvent::Cancelled { hold, .. }
+        | OrderEvent::Rejected { hold }
+        | OrderEvent::PlacingTimedOut { hold }
+        | OrderEvent::LatePaymentReceived { hold, .. }
+        | OrderEvent::HoldCommitted { hold }
+        | OrderEvent::HoldReturned { hold, .. } => !hold.skus.is_empty(),
         OrderEvent::StockSettled { .. }
         | OrderEvent::RefundRequired { .. }
         | OrderEvent::Refunded { .. }
@@ -181,7 +200,13 @@ pub fn row(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64)
         | OrderEvent::Created { .. }
         | OrderEvent::PaymentStarted { .. }
         | OrderEvent::PaymentRefused { .. }
+        | OrderEvent::PaymentActionRequired { .. }
+        | OrderEvent::PaymentConfirmed { .. }
         | OrderEvent::PaymentFailed { .. }
+        | OrderEvent::PaymentVoidRequested { .. }
+        | OrderEvent::PaymentVoided { .. }
+        | OrderEvent::StockReacquired { .. }
+        | OrderEvent::StockNotReacquired { .. }
         | OrderEvent::CancelRequested { .. } => false,
     };
     let debts = &order.debts;
@@ -238,7 +263,13 @@ mod tests {
 
     fn paid() -> OrderEvent {
         let payment_id = PaymentId::parse("pay_1").unwrap();
-        OrderEvent::Paid { payment_id, amount_minor: 1, currency: "USD".parse().unwrap(), hold: hold() }
+        OrderEvent::Paid {
+            payment_id,
+            amount_minor: 1,
+            currency: "USD".parse().unwrap(),
+            hold: hold(),
+            from: OrderStatus::PaymentProcessing,
+        }
     }
 
     fn cancelled() -> OrderEvent {

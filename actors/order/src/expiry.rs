@@ -1,74 +1,27 @@
-//! The clock of unpaid orders.
+//! The orders whose deadline is over: unpaid ones, those whose stock has not answered, and those that ask for it once more.
 //!
-//! An actor in the order service's tree that looks, every second, which unpaid orders are over their time, and asks each
-//! to expire: the order decides. It owns nothing; when it dies its supervisor starts it again and nothing is lost, for
-//! what is due is read from the view each time.
+//! What the clock of [`runtime::deadlines`] asks: which are due, and that one do what it does then. The order decides.
 
-use std::time::Duration;
+use futures::{FutureExt, future::BoxFuture};
+use runtime::{
+    JournalError,
+    deadlines::{Deadlines, Due, Woken},
+};
 
-use contracts::Timestamp;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use runtime::{CommandId, RequestContext};
+use crate::service::OrderService;
 
-use crate::{order::OrderCommand, service::OrderService};
+/// See the module's text.
+#[derive(Clone)]
+pub struct Overdue(pub OrderService);
 
-/// How often it looks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The most orders that it expires in one look; the rest are due in the next.
-const EXPIRED_PER_LOOK_MAX: i64 = 500;
-/// How long one order may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What the clock is sent.
-pub enum ExpiryMessage {
-    /// Look now.
-    Look,
-}
-
-/// The clock's actor.
-pub struct ExpiryClock;
-
-impl Actor for ExpiryClock {
-    type Msg = ExpiryMessage;
-    type State = OrderService;
-    type Arguments = OrderService;
-
-    async fn pre_start(
-        &self,
-        myself: ActorRef<ExpiryMessage>,
-        orders: OrderService,
-    ) -> Result<OrderService, ActorProcessingErr> {
-        myself.send_interval(LOOK_EVERY, || ExpiryMessage::Look);
-        Ok(orders)
+impl Deadlines for Overdue {
+    fn due(&self, now_ms: i64, after: Option<Due>, limit: u32) -> BoxFuture<'static, Result<Vec<Due>, JournalError>> {
+        let orders = self.0.clone();
+        async move { orders.overdue(now_ms, after, limit).await }.boxed()
     }
 
-    async fn handle(
-        &self,
-        _: ActorRef<ExpiryMessage>,
-        ExpiryMessage::Look: ExpiryMessage,
-        orders: &mut OrderService,
-    ) -> Result<(), ActorProcessingErr> {
-        let now = Timestamp::now();
-        let due = orders.due_to_expire(now, EXPIRED_PER_LOOK_MAX).await?;
-        for order_id in due {
-            let context = RequestContext::new("expiry", PATIENCE);
-            let command_id = CommandId::of(&["expire", order_id.as_str(), &now.as_millis().to_string()]);
-            // Unanswered or refused, it is due again in the next look.
-            let answer = orders.ask(&order_id, OrderCommand::Expire { now }, context.command(command_id)).await;
-            if let Err(error) = answer {
-                tracing::warn!(%order_id, %error, "an order could not be expired now");
-            }
-        }
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<ExpiryMessage>,
-        _: SupervisionEvent,
-        _: &mut OrderService,
-    ) -> Result<(), ActorProcessingErr> {
-        // It has no children.
-        Ok(())
+    fn wake(&self, due: Due, now_ms: i64) -> BoxFuture<'static, Result<Woken, String>> {
+        let orders = self.0.clone();
+        async move { orders.expire(&due.id, now_ms).await.map(|()| Woken::Done) }.boxed()
     }
 }

@@ -111,7 +111,30 @@ fn every_event_of_an_order_can_be_read() {
             amount_minor: 59_800,
             currency: "USD".parse().unwrap(),
             hold: hold(),
+            from: OrderStatus::PaymentProcessing,
         },
+        OrderEvent::PlacingTimedOut { .. } => OrderEvent::PlacingTimedOut { hold: hold() },
+        OrderEvent::PaymentActionRequired { .. } => OrderEvent::PaymentActionRequired { payment_id: payment_id() },
+        OrderEvent::PaymentConfirmed { .. } => OrderEvent::PaymentConfirmed { payment_id: payment_id() },
+        OrderEvent::PaymentVoidRequested { .. } => OrderEvent::PaymentVoidRequested {
+            payment_id: payment_id(),
+            reason: "customer".into(),
+        },
+        OrderEvent::PaymentVoided { .. } => OrderEvent::PaymentVoided {
+            payment_id: payment_id(),
+            reason: "superseded".into(),
+        },
+        OrderEvent::LatePaymentReceived { .. } => OrderEvent::LatePaymentReceived {
+            payment_id: payment_id(),
+            amount_minor: 59_800,
+            refund_id: refund_id(),
+            until: at(1_600),
+            hold: hold(),
+        },
+        OrderEvent::StockReacquired { .. } => OrderEvent::StockReacquired { sku: sku() },
+        OrderEvent::StockNotReacquired { .. } => OrderEvent::StockNotReacquired { sku: sku() },
+        OrderEvent::HoldCommitted { .. } => OrderEvent::HoldCommitted { hold: hold() },
+        OrderEvent::HoldReturned { .. } => OrderEvent::HoldReturned { hold: hold(), reason: "cancelled".into() },
         OrderEvent::CancelRequested { .. } => OrderEvent::CancelRequested { reason: "customer".into() },
         OrderEvent::Cancelled { .. } => cancelled(OrderStatus::Pending, false),
         OrderEvent::RefundRequired { .. } => OrderEvent::RefundRequired {
@@ -133,6 +156,13 @@ fn every_event_of_an_order_can_be_read() {
                 reason: "customer".into(),
             }],
         })),
+    });
+    samples.push(OrderEvent::Paid {
+        payment_id: payment_id(),
+        amount_minor: 59_800,
+        currency: "USD".parse().unwrap(),
+        hold: hold(),
+        from: OrderStatus::Cancelled,
     });
     samples.extend([cancelled(OrderStatus::Paid, true), cancelled(OrderStatus::PaymentProcessing, true)]);
     assert_numbered(&golden::history::<OrderEntity>("ord_1", &samples), samples.iter().map(OrderEvent::publishes));

@@ -3,18 +3,23 @@
 use contracts::{Envelope, InboxError, Message, OrderId, RefundId, Timestamp, messages::ReservationStanding};
 use runtime::CommandId;
 
-use crate::order::{OrderCommand, OrderRefusal, Shortfall};
+use crate::order::{OrderCommand, OrderRefusal, Shortfall, Terms};
 
 /// The command that a message asks of an order, or nothing where orders do not care. `now` is the time of taking it in.
 #[must_use]
-pub fn policy(envelope: &Envelope, now: Timestamp) -> Option<(OrderId, OrderCommand)> {
+pub fn policy(envelope: &Envelope, now: Timestamp, terms: &Terms) -> Option<(OrderId, OrderCommand)> {
     let (order_id, command) = match &envelope.message {
         Message::StockReserved { order_id, sku, .. } => {
             (order_id, OrderCommand::RecordReserved { sku: sku.clone(), now })
         }
         Message::StockRejected { order_id, sku, requested, available, .. } => {
             let shortfall = Shortfall { sku: sku.clone(), requested: *requested, available: *available };
-            (order_id, OrderCommand::RecordRejected(shortfall))
+            let refund_id = refund_of(&format!("{order_id} {sku}"), envelope.time);
+            (order_id, OrderCommand::RecordRejected { shortfall, refund_id })
+        }
+        Message::StockHoldOverdue { order_id, sku, reservation_id, .. } => {
+            let (reservation_id, sku) = (reservation_id.clone(), sku.clone());
+            (order_id, OrderCommand::AnswerForHold { reservation_id, sku })
         }
         Message::StockCommitted { order_id, sku, .. } => {
             let standing = ReservationStanding::Committed;
@@ -29,16 +34,27 @@ pub fn policy(envelope: &Envelope, now: Timestamp) -> Option<(OrderId, OrderComm
         }
         Message::PaymentRequested { payment_id, order_id, amount_minor, currency } => {
             let (payment_id, amount_minor, currency) = (payment_id.clone(), *amount_minor, *currency);
-            (order_id, OrderCommand::StartPayment { payment_id, amount_minor, currency, now })
+            let window_ms = terms.payment_window_ms;
+            (order_id, OrderCommand::StartPayment { payment_id, amount_minor, currency, now, window_ms })
+        }
+        Message::PaymentRequiresAction { payment_id, order_id, .. } => {
+            (order_id, OrderCommand::RecordActionRequired { payment_id: payment_id.clone() })
+        }
+        Message::PaymentConfirmed { payment_id, order_id } => {
+            (order_id, OrderCommand::RecordConfirmed { payment_id: payment_id.clone() })
         }
         Message::PaymentSucceeded { payment_id, order_id, amount_minor, .. } => {
             let (payment_id, amount_minor) = (payment_id.clone(), *amount_minor);
             let refund_id = refund_of(payment_id.as_str(), envelope.time);
-            (order_id, OrderCommand::RecordPaymentSucceeded { payment_id, amount_minor, refund_id })
+            (order_id, OrderCommand::RecordPaymentSucceeded { payment_id, amount_minor, refund_id, now })
         }
         Message::PaymentFailed { payment_id, order_id, decline_code, .. } => {
             let (payment_id, decline_code) = (payment_id.clone(), decline_code.clone());
             (order_id, OrderCommand::RecordPaymentFailed { payment_id, decline_code })
+        }
+        Message::PaymentVoided { payment_id, order_id, reason } => {
+            let (payment_id, reason) = (payment_id.clone(), reason.clone());
+            (order_id, OrderCommand::RecordPaymentVoided { payment_id, reason })
         }
         Message::PaymentRefunded { order_id, refund_id, amount_minor, .. }
         | Message::RefundSettled { order_id, refund_id, amount_minor, .. } => {

@@ -2,10 +2,11 @@
 //!
 //! # Layout
 //!
-//! - [`order`]: the entity: what an order is, may become, and refuses
+//! - [`order`]: the entity: what an order is and becomes; [`command`] and [`event`] are its language, `decisions` its rules
+//! - [`late_payment`]: money that comes after the order's time
 //! - [`outbox`]: which messages an order's events give rise to
 //! - [`inbox`]: which commands other services' messages give rise to
-//! - [`expiry`]: the clock of unpaid orders
+//! - [`expiry`]: the clock of what waits: for stock, for payment, for stock once more
 //! - [`debts`]: what an order has asked for and was not answered; [`reconciler`]: who has it ask again
 //! - [`unpaid`]: how much a buyer holds without having paid
 //! - [`service`]: the use cases, and the tree
@@ -24,11 +25,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
+pub mod command;
 pub mod debts;
+mod decisions;
+pub mod event;
 pub mod expiry;
 #[cfg(test)]
 mod golden_corpus;
 pub mod inbox;
+pub mod late_payment;
 pub mod order;
 pub mod outbox;
 #[cfg(test)]
@@ -38,7 +43,7 @@ pub mod service;
 pub mod unpaid;
 mod views;
 
-pub use order::{Address, Draft, Order, OrderEntity, OrderStatus, Shortfall};
+pub use order::{Address, Draft, Order, OrderEntity, OrderStatus, Shortfall, Terms};
 pub use reconciler::{DebtTotals, OpenDebt};
 pub use service::{OrderError, OrderPage, OrderService, OrderTotals, VIEWS};
 pub use unpaid::{Cap, TooMuchUnpaid};

@@ -1,25 +1,44 @@
 //! An order: one writer decides what it becomes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::{
-    Currency, OrderId, OrderedLine, PaymentId, Quantity, RefundId, ReservationId, Sku, Timestamp, UserId,
-    messages::ReservationStanding,
+    Currency, OrderId, OrderedLine, PAYMENT_ATTEMPTS_MAX, PaymentId, Quantity, RefundId, ReservationId, Sku, Timestamp,
+    UserId,
 };
-use runtime::{Entity, EntityId, ViewWrite, entity::EventPayload};
+use runtime::{Entity, EntityId, ViewWrite};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    debts::{AskedAgain, Debts},
-    views,
-};
+use crate::{debts::Debts, decisions, late_payment::LatePayment, views};
 
-/// How long an unpaid order holds its stock, in milliseconds: 15 minutes.
+pub use crate::{command::OrderCommand, event::OrderEvent};
+
+/// How long an order may wait for the answers about its stock, in milliseconds; then it is given up and nothing is held. A bus
+/// that is away for a few minutes loses no order.
+pub const PLACING_FOR_MS: i64 = 5 * 60 * 1_000;
+
+/// How long an unpaid order holds its stock, in milliseconds, unless the shop says otherwise: 15 minutes.
 pub const PAYABLE_FOR_MS: i64 = 15 * 60 * 1_000;
-/// How long a payment may take, in milliseconds: the reservation is held at least that long once one has begun.
+/// How long a payment may take, in milliseconds, unless the shop says otherwise: 10 minutes.
 pub const PAYMENT_WINDOW_MS: i64 = 10 * 60 * 1_000;
-/// Payments that may be tried for one order.
-pub const PAYMENT_ATTEMPTS_MAX: u32 = 5;
+
+/// The shop's terms: how long stock is held for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long an unpaid order holds its stock, in milliseconds.
+    pub payable_for_ms: i64,
+    /// How long a payment may take, in milliseconds: the reservation is held at least that long once one has begun.
+    pub payment_window_ms: i64,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { payable_for_ms: PAYABLE_FOR_MS, payment_window_ms: PAYMENT_WINDOW_MS }
+    }
+}
+
+/// The reason of a cancellation that nobody asked for: its time was over.
+pub const EXPIRED: &str = "expired";
 
 /// Where to send it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,165 +102,6 @@ pub struct Hold {
     pub reservation_id: ReservationId,
     /// Of which SKUs.
     pub skus: Vec<Sku>,
-}
-
-/// Commands of an order.
-#[derive(Clone, Debug)]
-pub enum OrderCommand {
-    /// A buyer orders.
-    Submit {
-        /// What.
-        draft: Box<Draft>,
-        /// When.
-        now: Timestamp,
-    },
-    /// The stock of one line is held.
-    RecordReserved {
-        /// Which.
-        sku: Sku,
-        /// When.
-        now: Timestamp,
-    },
-    /// The stock of one line is not there.
-    RecordRejected(Shortfall),
-    /// A payment asks whether it may go ahead.
-    StartPayment {
-        /// Which.
-        payment_id: PaymentId,
-        /// How much, in minor units.
-        amount_minor: i64,
-        /// Of what.
-        currency: Currency,
-        /// When.
-        now: Timestamp,
-    },
-    /// Money has been captured.
-    RecordPaymentSucceeded {
-        /// By which payment.
-        payment_id: PaymentId,
-        /// How much, in minor units.
-        amount_minor: i64,
-        /// The id of the refund, should the order not want the money any more.
-        refund_id: RefundId,
-    },
-    /// A payment came to nothing.
-    RecordPaymentFailed {
-        /// Which.
-        payment_id: PaymentId,
-        /// Why.
-        decline_code: String,
-    },
-    /// Money has been given back.
-    RecordRefunded {
-        /// By which refund.
-        refund_id: RefundId,
-        /// How much, in minor units.
-        amount_minor: i64,
-    },
-    /// The stock says where the units of one line stand.
-    RecordStockSettled {
-        /// Which.
-        sku: Sku,
-        /// Where.
-        standing: ReservationStanding,
-    },
-    /// What it is owed an answer for has waited too long.
-    AskAgain {
-        /// From 1; each round is asked once.
-        round: u32,
-    },
-    /// Somebody does not want it any more.
-    Cancel {
-        /// Who or why: `customer`, `admin`.
-        reason: String,
-        /// The id of the refund, should it be paid.
-        refund_id: RefundId,
-    },
-    /// Its time to be paid may be over.
-    Expire {
-        /// Now.
-        now: Timestamp,
-    },
-}
-
-/// What happened to an order. Each says all that the outside must hear, so that messages are made from it alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the fields are those of the commands")]
-pub enum OrderEvent {
-    /// A buyer ordered; the stock is asked for.
-    Submitted { draft: Box<Draft>, at: Timestamp, expires_at: Timestamp },
-    /// The stock of one line is held.
-    LineReserved { sku: Sku },
-    /// The stock of one line is not there.
-    LineRejected { shortfall: Shortfall },
-    /// Every line is held: the order stands, and can be paid.
-    Created { draft: Box<Draft>, at: Timestamp, expires_at: Timestamp },
-    /// Some line is not there: what is held goes back.
-    Rejected { hold: Hold },
-    /// A payment goes ahead.
-    PaymentStarted { payment_id: PaymentId, attempt: u32, expires_at: Timestamp },
-    /// A payment may not go ahead.
-    PaymentRefused { payment_id: PaymentId, reason: String },
-    /// A payment came to nothing; another may be tried.
-    PaymentFailed { payment_id: PaymentId, decline_code: String },
-    /// It is paid.
-    Paid { payment_id: PaymentId, amount_minor: i64, currency: Currency, hold: Hold },
-    /// It is to be cancelled as soon as its payment is decided.
-    CancelRequested { reason: String },
-    /// It is off.
-    Cancelled { from: OrderStatus, reason: String, is_refund_required: bool, hold: Hold },
-    /// Money is to be given back.
-    RefundRequired { payment_id: PaymentId, refund_id: RefundId, amount_minor: i64, reason: String },
-    /// Money has been given back.
-    Refunded { refund_id: RefundId, amount_minor: i64 },
-    /// The units of one line are sold, or free, as was asked.
-    StockSettled { sku: Sku },
-    /// What has not been answered is asked for again.
-    DebtsAskedAgain(Box<AskedAgain>),
-}
-
-impl EventPayload for OrderEvent {
-    fn event_type(&self) -> &'static str {
-        match self {
-            Self::Submitted { .. } => "order.submitted",
-            Self::LineReserved { .. } => "order.line_reserved",
-            Self::LineRejected { .. } => "order.line_rejected",
-            Self::Created { .. } => "order.created",
-            Self::Rejected { .. } => "order.rejected",
-            Self::PaymentStarted { .. } => "order.payment_started",
-            Self::PaymentRefused { .. } => "order.payment_refused",
-            Self::PaymentFailed { .. } => "order.payment_failed",
-            Self::Paid { .. } => "order.paid",
-            Self::CancelRequested { .. } => "order.cancel_requested",
-            Self::Cancelled { .. } => "order.cancelled",
-            Self::RefundRequired { .. } => "order.refund_required",
-            Self::Refunded { .. } => "order.refunded",
-            Self::StockSettled { .. } => "order.stock_settled",
-            Self::DebtsAskedAgain(_) => "order.debts_asked_again",
-        }
-    }
-}
-
-impl OrderEvent {
-    /// How many numbered messages it gives rise to. Never another number for an event of a journal: the numbers of the
-    /// messages after it stand on it. A test holds it against [`crate::outbox`].
-    #[must_use]
-    pub const fn publishes(&self) -> u64 {
-        match self {
-            Self::Created { .. } | Self::PaymentStarted { .. } | Self::PaymentFailed { .. } => 1,
-            Self::Paid { .. } | Self::Cancelled { .. } => 2,
-            Self::Submitted { .. }
-            | Self::LineReserved { .. }
-            | Self::LineRejected { .. }
-            | Self::Rejected { .. }
-            | Self::PaymentRefused { .. }
-            | Self::CancelRequested { .. }
-            | Self::RefundRequired { .. }
-            | Self::Refunded { .. }
-            | Self::StockSettled { .. }
-            | Self::DebtsAskedAgain(_) => 0,
-        }
-    }
 }
 
 /// Where an order stands.
@@ -316,6 +176,15 @@ pub struct Order {
     /// What it has asked for and was not answered.
     #[serde(default)]
     pub debts: Debts,
+    /// The payments whose money is counted in what is captured. These last fields are younger than orders in the field.
+    #[serde(default)]
+    pub captured_by: BTreeSet<PaymentId>,
+    /// True while the payment on its way waits for its buyer to act.
+    #[serde(default)]
+    pub is_action_required: bool,
+    /// Money that came after its time, while the stock is asked for once more.
+    #[serde(default)]
+    pub late_payment: Option<LatePayment>,
 }
 
 impl Order {
@@ -330,6 +199,12 @@ impl Order {
         }
     }
 
+    /// Given back, or promised to be, in minor units.
+    #[must_use]
+    pub fn returned_minor(&self) -> i64 {
+        self.refunded_minor + self.owed.values().sum::<i64>()
+    }
+
     /// How many of a SKU are ordered.
     #[must_use]
     pub fn quantity_of(&self, sku: &Sku) -> Option<Quantity> {
@@ -342,15 +217,65 @@ impl Order {
         Hold { reservation_id: self.draft.reservation_id.clone(), skus: self.reserved.clone() }
     }
 
-    fn cancelled(&self, reason: &str, is_refund_required: bool) -> OrderEvent {
+    /// The stock of all of its lines, whoever has answered.
+    #[must_use]
+    pub fn whole_hold(&self) -> Hold {
+        let skus = self.draft.lines.iter().map(|line| line.sku.clone()).collect();
+        Hold { reservation_id: self.draft.reservation_id.clone(), skus }
+    }
+
+    /// Until when it waits for what it waits for; nothing where it waits for nobody.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match self.status {
+            OrderStatus::Placing => Some(self.placing_deadline()),
+            OrderStatus::Pending | OrderStatus::PaymentProcessing => Some(self.expires_at),
+            OrderStatus::Rejected | OrderStatus::Paid | OrderStatus::Cancelled => {
+                self.late_payment.as_ref().map(|late| late.until)
+            }
+        }
+    }
+
+    fn placing_deadline(&self) -> Timestamp {
+        Timestamp::from_millis(self.created_at.as_millis() + PLACING_FOR_MS).min(self.expires_at)
+    }
+
+    /// Why no payment of it can be started at `now`, in the word that it would say to one; `None` where one can.
+    #[must_use]
+    pub fn refusal_of_payment(&self, now: Timestamp) -> Option<&'static str> {
+        match self.status {
+            OrderStatus::Placing | OrderStatus::Rejected => Some("order_not_found"),
+            OrderStatus::Paid => Some("already_paid"),
+            OrderStatus::Cancelled if self.cancel_reason.as_deref() == Some(EXPIRED) => Some("reservation_expired"),
+            OrderStatus::Cancelled => Some("order_cancelled"),
+            OrderStatus::PaymentProcessing if !self.is_action_required || self.cancel_requested.is_some() => {
+                Some("payment_in_progress")
+            }
+            OrderStatus::Pending | OrderStatus::PaymentProcessing if now >= self.expires_at => {
+                Some("reservation_expired")
+            }
+            OrderStatus::Pending | OrderStatus::PaymentProcessing if self.attempts >= PAYMENT_ATTEMPTS_MAX => {
+                Some("too_many_attempts")
+            }
+            OrderStatus::Pending | OrderStatus::PaymentProcessing => None,
+        }
+    }
+
+    /// True while it stands: it can be called off, at once or when its payment is decided.
+    #[must_use]
+    pub const fn can_be_cancelled(&self) -> bool {
+        matches!(self.status, OrderStatus::Pending | OrderStatus::PaymentProcessing | OrderStatus::Paid)
+    }
+
+    pub(crate) fn cancelled(&self, reason: &str, is_refund_required: bool) -> OrderEvent {
         OrderEvent::Cancelled { from: self.status, reason: reason.to_owned(), is_refund_required, hold: self.hold() }
     }
 
-    fn is_answered(&self, sku: &Sku) -> bool {
+    pub(crate) fn is_answered(&self, sku: &Sku) -> bool {
         self.reserved.contains(sku) || self.shortfalls.iter().any(|shortfall| shortfall.sku == *sku)
     }
 
-    fn answered(&self) -> usize {
+    pub(crate) fn answered(&self) -> usize {
         self.reserved.len() + self.shortfalls.len()
     }
 }
@@ -382,52 +307,9 @@ impl Entity for OrderEntity {
     type Refusal = OrderRefusal;
 
     fn decide(state: &Option<Order>, command: OrderCommand) -> Result<Vec<OrderEvent>, OrderRefusal> {
-        match (state, command) {
-            (None, OrderCommand::Submit { draft, now }) => submit(draft, now),
-            (Some(_), OrderCommand::Submit { .. }) => Err(OrderRefusal::Exists),
-            (Some(order), OrderCommand::RecordReserved { sku, now }) => Ok(record_reserved(order, sku, now)),
-            (Some(order), OrderCommand::RecordRejected(shortfall)) => Ok(record_rejected(order, shortfall)),
-            (Some(order), OrderCommand::StartPayment { payment_id, amount_minor, currency, now }) => {
-                Ok(start_payment(order, payment_id, amount_minor, currency, now))
-            }
-            // The payment must hear of it, so it is an event.
-            (None, OrderCommand::StartPayment { payment_id, .. }) => {
-                Ok(vec![OrderEvent::PaymentRefused { payment_id, reason: "order_not_found".to_owned() }])
-            }
-            (Some(order), OrderCommand::RecordPaymentSucceeded { payment_id, amount_minor, refund_id }) => {
-                Ok(record_payment_succeeded(order, payment_id, amount_minor, refund_id))
-            }
-            // It cannot be: a payment goes ahead only with an order's consent. Should it be all the same, the money goes back.
-            (None, OrderCommand::RecordPaymentSucceeded { payment_id, amount_minor, refund_id }) => {
-                Ok(vec![refund(payment_id, refund_id, amount_minor, "late_payment")])
-            }
-            (Some(order), OrderCommand::RecordPaymentFailed { payment_id, decline_code }) => {
-                Ok(record_payment_failed(order, payment_id, decline_code))
-            }
-            (Some(order), OrderCommand::RecordRefunded { refund_id, amount_minor }) => {
-                let is_owed = order.owed.contains_key(&refund_id);
-                Ok(is_owed.then_some(OrderEvent::Refunded { refund_id, amount_minor }).into_iter().collect())
-            }
-            // Money of an order that never was is back: it was owed all the same, and is not any more.
-            (None, OrderCommand::RecordRefunded { refund_id, amount_minor }) => {
-                Ok(vec![OrderEvent::Refunded { refund_id, amount_minor }])
-            }
-            (Some(order), OrderCommand::RecordStockSettled { sku, standing }) => {
-                Ok(order.debts.record_stock(sku, standing))
-            }
-            // Others may use the stock for orders of their own.
-            (None, OrderCommand::RecordStockSettled { .. }) => Ok(vec![]),
-            (Some(order), OrderCommand::AskAgain { round }) => {
-                Ok(order.debts.ask_again(&order.draft.reservation_id, round))
-            }
-            (Some(order), OrderCommand::Cancel { reason, refund_id }) => cancel(order, reason, refund_id),
-            (Some(order), OrderCommand::Expire { now }) => {
-                // A payment holds the order for its window only: what is captured later is given back.
-                let is_unpaid = matches!(order.status, OrderStatus::Pending | OrderStatus::PaymentProcessing);
-                let is_over = is_unpaid && now >= order.expires_at;
-                Ok(is_over.then(|| order.cancelled("expired", false)).into_iter().collect())
-            }
-            (None, _) => Err(OrderRefusal::Unknown),
+        match state {
+            None => decisions::without_order(command),
+            Some(order) => decisions::of_order(order, command),
         }
     }
 
@@ -446,129 +328,12 @@ impl Entity for OrderEntity {
     }
 
     const TABLES: &'static [&'static str] = &[views::TABLES];
+    const STATE_VERSION: u32 = 2;
+    const VIEW_VERSION: u32 = 2;
 
     fn views(id: &EntityId, state: &Option<Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
         views::of(id, state.as_ref(), event, at_ms)
     }
-}
-
-fn submit(draft: Box<Draft>, now: Timestamp) -> Result<Vec<OrderEvent>, OrderRefusal> {
-    if draft.lines.is_empty() || !draft.adds_up() {
-        return Err(OrderRefusal::DoesNotAddUp);
-    }
-    let expires_at = Timestamp::from_millis(now.as_millis() + PAYABLE_FOR_MS);
-    Ok(vec![OrderEvent::Submitted { draft, at: now, expires_at }])
-}
-
-fn record_reserved(order: &Order, sku: Sku, now: Timestamp) -> Vec<OrderEvent> {
-    if order.status != OrderStatus::Placing || order.is_answered(&sku) {
-        return vec![];
-    }
-    let is_last = order.answered() + 1 == order.draft.lines.len();
-    let mut hold = order.hold();
-    hold.skus.push(sku.clone());
-    let mut events = vec![OrderEvent::LineReserved { sku }];
-    match (is_last, order.shortfalls.is_empty()) {
-        (true, true) => {
-            let (draft, expires_at) = (Box::new(order.draft.clone()), order.expires_at);
-            events.push(OrderEvent::Created { draft, at: now, expires_at });
-        }
-        (true, false) => events.push(OrderEvent::Rejected { hold }),
-        (false, _) => {}
-    }
-    events
-}
-
-fn record_rejected(order: &Order, shortfall: Shortfall) -> Vec<OrderEvent> {
-    if order.status != OrderStatus::Placing || order.is_answered(&shortfall.sku) {
-        return vec![];
-    }
-    let is_last = order.answered() + 1 == order.draft.lines.len();
-    let mut events = vec![OrderEvent::LineRejected { shortfall }];
-    if is_last {
-        events.push(OrderEvent::Rejected { hold: order.hold() });
-    }
-    events
-}
-
-fn start_payment(
-    order: &Order,
-    payment_id: PaymentId,
-    amount_minor: i64,
-    currency: Currency,
-    now: Timestamp,
-) -> Vec<OrderEvent> {
-    let refused = |payment_id, reason: &str| vec![OrderEvent::PaymentRefused { payment_id, reason: reason.to_owned() }];
-    match order.status {
-        OrderStatus::PaymentProcessing | OrderStatus::Paid if order.payment_id.as_ref() == Some(&payment_id) => vec![],
-        OrderStatus::PaymentProcessing => refused(payment_id, "payment_in_progress"),
-        OrderStatus::Paid => refused(payment_id, "already_paid"),
-        OrderStatus::Cancelled => refused(payment_id, "order_cancelled"),
-        OrderStatus::Placing | OrderStatus::Rejected => refused(payment_id, "order_not_found"),
-        OrderStatus::Pending if now >= order.expires_at => refused(payment_id, "reservation_expired"),
-        OrderStatus::Pending if amount_minor != order.draft.total_minor || currency != order.draft.currency => {
-            refused(payment_id, "amount_mismatch")
-        }
-        OrderStatus::Pending if order.attempts >= PAYMENT_ATTEMPTS_MAX => refused(payment_id, "too_many_attempts"),
-        OrderStatus::Pending => {
-            let held_until = (now.as_millis() + PAYMENT_WINDOW_MS).max(order.expires_at.as_millis());
-            let expires_at = Timestamp::from_millis(held_until);
-            vec![OrderEvent::PaymentStarted { payment_id, attempt: order.attempts + 1, expires_at }]
-        }
-    }
-}
-
-fn record_payment_succeeded(
-    order: &Order,
-    payment_id: PaymentId,
-    amount_minor: i64,
-    refund_id: RefundId,
-) -> Vec<OrderEvent> {
-    let is_ours = order.payment_id.as_ref() == Some(&payment_id);
-    match order.status {
-        OrderStatus::PaymentProcessing if is_ours => {
-            let currency = order.draft.currency;
-            let paid = OrderEvent::Paid { payment_id: payment_id.clone(), amount_minor, currency, hold: order.hold() };
-            let mut events = vec![paid];
-            if let Some(reason) = &order.cancel_requested {
-                events.push(order.cancelled(reason, true));
-                events.push(refund(payment_id, refund_id, amount_minor, "cancel_race"));
-            }
-            events
-        }
-        OrderStatus::Paid if is_ours => vec![],
-        _ if order.owed.contains_key(&refund_id) => vec![],
-        _ => vec![refund(payment_id, refund_id, amount_minor, "late_payment")],
-    }
-}
-
-fn record_payment_failed(order: &Order, payment_id: PaymentId, decline_code: String) -> Vec<OrderEvent> {
-    let is_ours = order.payment_id.as_ref() == Some(&payment_id);
-    if order.status != OrderStatus::PaymentProcessing || !is_ours {
-        return vec![];
-    }
-    let mut events = vec![OrderEvent::PaymentFailed { payment_id, decline_code }];
-    if let Some(reason) = &order.cancel_requested {
-        events.push(order.cancelled(reason, false));
-    }
-    events
-}
-
-fn cancel(order: &Order, reason: String, refund_id: RefundId) -> Result<Vec<OrderEvent>, OrderRefusal> {
-    match (order.status, &order.payment_id) {
-        (OrderStatus::Pending, _) => Ok(vec![order.cancelled(&reason, false)]),
-        (OrderStatus::PaymentProcessing, _) if order.cancel_requested.is_some() => Ok(vec![]),
-        (OrderStatus::PaymentProcessing, _) => Ok(vec![OrderEvent::CancelRequested { reason }]),
-        (OrderStatus::Paid, Some(payment_id)) => Ok(vec![
-            order.cancelled(&reason, true),
-            refund(payment_id.clone(), refund_id, order.captured_minor, "customer"),
-        ]),
-        (status, _) => Err(OrderRefusal::InvalidTransition { from: status.name().to_owned() }),
-    }
-}
-
-fn refund(payment_id: PaymentId, refund_id: RefundId, amount_minor: i64, reason: &str) -> OrderEvent {
-    OrderEvent::RefundRequired { payment_id, refund_id, amount_minor, reason: reason.to_owned() }
 }
 
 fn submitted(draft: &Draft, at: Timestamp, expires_at: Timestamp) -> Order {
@@ -590,6 +355,16 @@ fn submitted(draft: &Draft, at: Timestamp, expires_at: Timestamp) -> Order {
         refunded_minor: 0,
         published: 0,
         debts: Debts::default(),
+        captured_by: BTreeSet::new(),
+        is_action_required: false,
+        late_payment: None,
+    }
+}
+
+/// The money of one payment counts once, whichever event tells of it first.
+fn count_captured(order: &mut Order, payment_id: &PaymentId, amount_minor: i64) {
+    if order.captured_by.insert(payment_id.clone()) {
+        order.captured_minor += amount_minor;
     }
 }
 
@@ -598,7 +373,26 @@ fn evolve_order(order: &mut Order, event: &OrderEvent) {
         OrderEvent::Submitted { .. }
         | OrderEvent::PaymentRefused { .. }
         | OrderEvent::StockSettled { .. }
-        | OrderEvent::DebtsAskedAgain(_) => return,
+        | OrderEvent::DebtsAskedAgain(_)
+        | OrderEvent::PaymentVoidRequested { .. }
+        | OrderEvent::HoldCommitted { .. }
+        | OrderEvent::HoldReturned { .. } => return,
+        OrderEvent::PaymentActionRequired { .. } => {
+            order.is_action_required = true;
+            return;
+        }
+        OrderEvent::PaymentConfirmed { .. } => {
+            order.is_action_required = false;
+            return;
+        }
+        OrderEvent::StockReacquired { sku } => {
+            order.late_payment.iter_mut().for_each(|late| late.acquired.push(sku.clone()));
+            return;
+        }
+        OrderEvent::StockNotReacquired { sku } => {
+            order.late_payment.iter_mut().for_each(|late| late.missing.push(sku.clone()));
+            return;
+        }
         OrderEvent::LineReserved { sku } => {
             order.reserved.push(sku.clone());
             return;
@@ -608,31 +402,42 @@ fn evolve_order(order: &mut Order, event: &OrderEvent) {
             return;
         }
         OrderEvent::Created { .. } => order.status = OrderStatus::Pending,
-        OrderEvent::Rejected { .. } => order.status = OrderStatus::Rejected,
+        OrderEvent::Rejected { .. } | OrderEvent::PlacingTimedOut { .. } => order.status = OrderStatus::Rejected,
         OrderEvent::PaymentStarted { payment_id, attempt, expires_at } => {
             order.status = OrderStatus::PaymentProcessing;
             order.payment_id = Some(payment_id.clone());
             order.attempts = *attempt;
             order.expires_at = *expires_at;
+            order.is_action_required = false;
         }
-        OrderEvent::PaymentFailed { .. } => {
+        OrderEvent::PaymentFailed { .. } | OrderEvent::PaymentVoided { .. } => {
             order.status = OrderStatus::Pending;
             order.payment_id = None;
+            order.is_action_required = false;
         }
         OrderEvent::Paid { payment_id, amount_minor, .. } => {
             order.status = OrderStatus::Paid;
             order.payment_id = Some(payment_id.clone());
-            order.captured_minor += amount_minor;
+            order.is_action_required = false;
+            order.late_payment = None;
+            order.cancel_reason = None;
+            count_captured(order, payment_id, *amount_minor);
+        }
+        OrderEvent::LatePaymentReceived { payment_id, amount_minor, refund_id, until, .. } => {
+            order.late_payment = Some(LatePayment::new(payment_id, *amount_minor, refund_id, *until));
+            count_captured(order, payment_id, *amount_minor);
         }
         OrderEvent::CancelRequested { reason } => order.cancel_requested = Some(reason.clone()),
         OrderEvent::Cancelled { reason, .. } => {
             order.status = OrderStatus::Cancelled;
             order.cancel_reason = Some(reason.clone());
+            order.is_action_required = false;
         }
         OrderEvent::RefundRequired { refund_id, amount_minor, payment_id, .. } => {
             // Money that came late is captured all the same, until it is back.
-            if order.payment_id.as_ref() != Some(payment_id) {
-                order.captured_minor += amount_minor;
+            count_captured(order, payment_id, *amount_minor);
+            if order.late_payment.as_ref().is_some_and(|late| late.payment_id == *payment_id) {
+                order.late_payment = None;
             }
             order.owed.insert(refund_id.clone(), *amount_minor);
         }

@@ -66,16 +66,61 @@ fn when(state: &Option<Order>, command: OrderCommand) -> Vec<OrderEvent> {
 }
 
 fn submit() -> OrderCommand {
-    OrderCommand::Submit { draft: Box::new(draft()), now: at(0) }
+    OrderCommand::Submit { draft: Box::new(draft()), now: at(0), payable_for_ms: Terms::default().payable_for_ms }
 }
 fn reserved(name: &str) -> OrderCommand {
     OrderCommand::RecordReserved { sku: sku(name), now: at(1) }
 }
 fn pay_at(now: Timestamp) -> OrderCommand {
-    OrderCommand::StartPayment { payment_id: payment(), amount_minor: 60_498, currency: draft().currency, now }
+    pay_with("pay_1", now)
+}
+fn pay_with(name: &str, now: Timestamp) -> OrderCommand {
+    OrderCommand::StartPayment {
+        payment_id: id(PaymentId::parse, name),
+        amount_minor: 60_498,
+        currency: draft().currency,
+        now,
+        window_ms: Terms::default().payment_window_ms,
+    }
 }
 fn succeeded() -> OrderCommand {
-    OrderCommand::RecordPaymentSucceeded { payment_id: payment(), amount_minor: 60_498, refund_id: refund_id() }
+    succeeded_at(at(4))
+}
+fn succeeded_at(now: Timestamp) -> OrderCommand {
+    OrderCommand::RecordPaymentSucceeded { payment_id: payment(), amount_minor: 60_498, refund_id: refund_id(), now }
+}
+fn rejected(name: &str) -> OrderCommand {
+    OrderCommand::RecordRejected { shortfall: shortfall(name), refund_id: refund_id() }
+}
+fn committed(name: &str) -> OrderCommand {
+    OrderCommand::RecordStockSettled { sku: sku(name), standing: contracts::messages::ReservationStanding::Committed }
+}
+fn declined() -> OrderCommand {
+    declined_of("pay_1")
+}
+fn declined_of(name: &str) -> OrderCommand {
+    OrderCommand::RecordPaymentFailed { payment_id: id(PaymentId::parse, name), decline_code: "card_declined".into() }
+}
+fn voided() -> OrderCommand {
+    OrderCommand::RecordPaymentVoided { payment_id: payment(), reason: "superseded".into() }
+}
+fn action_required() -> OrderCommand {
+    OrderCommand::RecordActionRequired { payment_id: payment() }
+}
+fn confirmed() -> OrderCommand {
+    OrderCommand::RecordConfirmed { payment_id: payment() }
+}
+fn refunded() -> OrderCommand {
+    OrderCommand::RecordRefunded { refund_id: refund_id(), amount_minor: 60_498 }
+}
+fn expire(seconds: i64) -> OrderCommand {
+    OrderCommand::Expire { now: at(seconds) }
+}
+fn with(commands: Vec<OrderCommand>) -> Option<Order> {
+    run([pending(), commands].concat())
+}
+fn hold_overdue(name: &str) -> OrderCommand {
+    OrderCommand::AnswerForHold { reservation_id: draft().reservation_id, sku: sku(name) }
 }
 fn pending() -> Vec<OrderCommand> {
     vec![submit(), reserved("sku_a"), reserved("sku_b")]
@@ -94,12 +139,12 @@ fn an_order_stands_once_every_line_is_held_and_not_before() {
 
 #[test]
 fn one_missing_line_rejects_the_order_and_releases_what_is_held() {
-    let state = run(vec![submit(), OrderCommand::RecordRejected(shortfall("sku_a"))]);
+    let state = run(vec![submit(), rejected("sku_a")]);
     let events = when(&state, reserved("sku_b"));
     let [E::LineReserved { .. }, E::Rejected { hold }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(hold.skus, [sku("sku_b")]);
     let other_order = run(vec![submit(), reserved("sku_b")]);
-    let events = when(&other_order, OrderCommand::RecordRejected(shortfall("sku_a")));
+    let events = when(&other_order, rejected("sku_a"));
     let [E::LineRejected { .. }, E::Rejected { hold }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(hold.skus, [sku("sku_b")]);
 }
@@ -108,7 +153,8 @@ fn one_missing_line_rejects_the_order_and_releases_what_is_held() {
 fn a_draft_that_does_not_add_up_is_refused() {
     let mut wrong = draft();
     wrong.total_minor -= 1;
-    let refused = OrderEntity::decide(&None, OrderCommand::Submit { draft: Box::new(wrong), now: at(0) });
+    let refused =
+        OrderEntity::decide(&None, OrderCommand::Submit { draft: Box::new(wrong), now: at(0), payable_for_ms: 1 });
     assert_eq!(refused, Err(OrderRefusal::DoesNotAddUp));
 }
 
@@ -140,27 +186,21 @@ fn who_may_pay_when() {
 
 #[test]
 fn a_declined_card_leaves_the_order_payable() {
-    let declined = OrderCommand::RecordPaymentFailed { payment_id: payment(), decline_code: "card_declined".into() };
-    let state = run([pending(), vec![pay_at(at(2)), declined]].concat());
+    let state = with(vec![pay_at(at(2)), declined()]);
     assert_eq!(state.as_ref().unwrap().status, OrderStatus::Pending);
     assert!(matches!(when(&state, pay_at(at(3)))[..], [E::PaymentStarted { attempt: 2, .. }]));
 }
 
 #[test]
 fn an_order_expires_when_its_time_is_over_and_a_payment_holds_it_for_its_window() {
-    let expire = |seconds| OrderCommand::Expire { now: at(seconds) };
     let state = run(pending());
     assert_eq!(when(&state, expire(15 * 60 - 1)), vec![]);
     assert!(matches!(when(&state, expire(15 * 60))[..], [E::Cancelled { .. }]));
     let late = 15 * 60 - 1;
     let processing = run([pending(), vec![pay_at(at(late))]].concat());
     assert_eq!(when(&processing, expire(late + 10 * 60 - 1)), vec![]);
-    assert!(matches!(when(&processing, expire(late + 10 * 60))[..], [E::Cancelled { .. }]));
-    let abandoned = run([pending(), vec![pay_at(at(late)), expire(late + 10 * 60)]].concat());
-    assert!(
-        matches!(when(&abandoned, succeeded())[..], [E::RefundRequired { .. }]),
-        "money that comes later goes back"
-    );
+    let events = when(&processing, expire(late + 10 * 60));
+    assert!(matches!(events[..], [E::PaymentVoidRequested { .. }, E::Cancelled { .. }]), "and the payment is voided");
 }
 
 #[test]
@@ -170,8 +210,10 @@ fn money_for_an_order_that_is_off_is_given_back_once() {
     assert!(matches!(&events[..], [E::RefundRequired { reason, .. }] if reason == "late_payment"));
     let owing = run([pending(), vec![cancel(), succeeded()]].concat());
     assert_eq!(when(&owing, succeeded()), vec![]);
-    let refunded = OrderCommand::RecordRefunded { refund_id: refund_id(), amount_minor: 60_498 };
-    let settled = run([pending(), vec![cancel(), succeeded(), refunded]].concat()).unwrap();
+    let settled = with(vec![cancel(), succeeded(), refunded()]);
+    assert_eq!(when(&settled, succeeded()), vec![], "also when it has gone back");
+    assert_eq!(when(&settled, refunded()), vec![], "and it goes back once");
+    let settled = settled.unwrap();
     assert_eq!(
         (settled.captured_minor, settled.refunded_minor, settled.payment_status()),
         (60_498, 60_498, "refunded")
@@ -185,8 +227,7 @@ fn a_cancellation_during_a_payment_waits_for_it() {
     assert_eq!(asked.as_ref().unwrap().status, OrderStatus::PaymentProcessing);
     let events = when(&asked, succeeded());
     assert!(matches!(events[..], [E::Paid { .. }, E::Cancelled { .. }, E::RefundRequired { .. }]));
-    let declined = OrderCommand::RecordPaymentFailed { payment_id: payment(), decline_code: "card_declined".into() };
-    assert!(matches!(when(&asked, declined)[..], [E::PaymentFailed { .. }, E::Cancelled { .. }]));
+    assert!(matches!(when(&asked, declined())[..], [E::PaymentFailed { .. }, E::Cancelled { .. }]));
 }
 
 #[test]
@@ -194,4 +235,255 @@ fn a_second_capture_of_the_same_payment_changes_nothing() {
     let paid = run([pending(), vec![pay_at(at(2)), succeeded()]].concat());
     assert_eq!(when(&paid, succeeded()), vec![]);
     assert_eq!(paid.unwrap().payment_status(), "paid");
+}
+
+#[test]
+fn a_paid_order_that_is_cancelled_gives_all_of_its_money_back() {
+    let paid = with(vec![pay_at(at(2)), succeeded()]);
+    let events = when(&paid, cancel());
+    let [E::Cancelled { from, is_refund_required, hold, .. }, E::RefundRequired { amount_minor, payment_id, .. }] =
+        &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((*from, *is_refund_required, *amount_minor), (OrderStatus::Paid, true, 60_498));
+    assert_eq!((payment_id, hold.skus.len()), (&payment(), 2));
+    let off = with(vec![pay_at(at(2)), succeeded(), cancel()]);
+    assert_eq!(off.as_ref().unwrap().payment_status(), "paid", "until it is back");
+    let settled = with(vec![pay_at(at(2)), succeeded(), cancel(), refunded()]).unwrap();
+    assert_eq!(
+        (settled.captured_minor, settled.refunded_minor, settled.payment_status()),
+        (60_498, 60_498, "refunded")
+    );
+    let refused = OrderEntity::decide(&off, cancel());
+    assert_eq!(refused, Err(OrderRefusal::InvalidTransition { from: "cancelled".into() }));
+}
+
+#[test]
+fn part_of_the_money_back_is_partially_refunded() {
+    let mut order = with(vec![pay_at(at(2)), succeeded(), cancel()]).unwrap();
+    evolve_order(&mut order, &E::Refunded { refund_id: refund_id(), amount_minor: 60_497 });
+    assert_eq!(order.payment_status(), "partially_refunded");
+    evolve_order(&mut order, &E::Refunded { refund_id: id(RefundId::parse, "rfnd_2"), amount_minor: 1 });
+    assert_eq!(order.payment_status(), "refunded");
+}
+
+#[test]
+fn an_order_that_is_off_agrees_to_no_payment() {
+    let refusal = |state: &Option<Order>| match &when(state, pay_with("pay_2", at(3)))[..] {
+        [E::PaymentRefused { reason, .. }] => reason.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(&with(vec![cancel()])), "order_cancelled");
+    assert_eq!(refusal(&with(vec![expire(15 * 60)])), "reservation_expired");
+    assert_eq!(refusal(&run(vec![submit()])), "order_not_found");
+    assert_eq!(refusal(&run(vec![submit(), rejected("sku_a"), reserved("sku_b")])), "order_not_found");
+}
+
+#[test]
+fn a_late_failure_of_another_payment_changes_nothing() {
+    for late in [
+        declined_of("pay_2"),
+        OrderCommand::RecordPaymentVoided { payment_id: id(PaymentId::parse, "pay_2"), reason: "expired".into() },
+    ] {
+        for state in [with(vec![pay_at(at(2))]), with(vec![pay_at(at(2)), succeeded()]), with(vec![cancel()])] {
+            assert_eq!(when(&state, late.clone()), vec![]);
+        }
+    }
+    let paid = with(vec![pay_at(at(2)), succeeded()]);
+    assert_eq!(when(&paid, declined()), vec![], "nor one of its own, once it is paid");
+    assert_eq!(when(&paid, voided()), vec![]);
+}
+
+#[test]
+fn five_payments_may_be_tried_and_no_sixth() {
+    let mut state = run(pending());
+    for attempt in 1..=PAYMENT_ATTEMPTS_MAX {
+        assert_eq!(state.as_ref().unwrap().refusal_of_payment(at(3)), None);
+        let events = when(&state, pay_with(&format!("pay_{attempt}"), at(3)));
+        assert!(matches!(events[..], [E::PaymentStarted { attempt: said, .. }] if said == attempt), "{events:?}");
+        for event in events.iter().chain(&when(&state, declined_of("pay_0"))) {
+            OrderEntity::evolve(&mut state, event);
+        }
+        for event in when(&state, declined_of(&format!("pay_{attempt}"))) {
+            OrderEntity::evolve(&mut state, &event);
+        }
+    }
+    assert_eq!(state.as_ref().unwrap().refusal_of_payment(at(3)), Some("too_many_attempts"));
+    let events = when(&state, pay_with("pay_6", at(3)));
+    assert!(matches!(&events[..], [E::PaymentRefused { reason, .. }] if reason == "too_many_attempts"), "{events:?}");
+}
+
+#[test]
+fn a_payment_that_waits_for_its_buyer_gives_way_to_a_cancellation_and_to_another_card() {
+    let waits = with(vec![pay_at(at(2)), action_required()]);
+    assert_eq!(waits.as_ref().unwrap().refusal_of_payment(at(3)), None);
+    let events = when(&waits, cancel());
+    let [E::PaymentVoidRequested { payment_id, .. }, E::Cancelled { reason, is_refund_required: false, .. }] =
+        &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((payment_id, reason.as_str()), (&payment(), "customer"));
+
+    let other_card = with(vec![pay_at(at(2)), action_required(), voided()]);
+    assert_eq!(other_card.as_ref().unwrap().status, OrderStatus::Pending);
+    assert!(matches!(when(&other_card, pay_with("pay_2", at(3)))[..], [E::PaymentStarted { attempt: 2, .. }]));
+
+    let acted = with(vec![pay_at(at(2)), action_required(), confirmed()]);
+    assert_eq!(acted.as_ref().unwrap().refusal_of_payment(at(3)), Some("payment_in_progress"), "it is live again");
+    assert!(matches!(when(&acted, cancel())[..], [E::CancelRequested { .. }]));
+}
+
+#[test]
+fn a_cancellation_that_waits_is_done_once_the_payment_turns_out_to_be_open_or_voided() {
+    let asked = with(vec![pay_at(at(2)), cancel()]);
+    assert_eq!(asked.as_ref().unwrap().refusal_of_payment(at(3)), Some("payment_in_progress"));
+    let events = when(&asked, action_required());
+    assert!(matches!(events[..], [E::PaymentVoidRequested { .. }, E::Cancelled { .. }]), "{events:?}");
+    let events = when(&asked, voided());
+    assert!(matches!(events[..], [E::PaymentVoided { .. }, E::Cancelled { .. }]), "{events:?}");
+    let over = when(&asked, expire(15 * 60));
+    let [E::PaymentVoidRequested { .. }, E::Cancelled { reason, .. }] = &over[..] else { panic!("{over:?}") };
+    assert_eq!(reason, "customer", "who asked before the time was over keeps the reason");
+}
+
+fn expired_during_its_payment() -> Vec<OrderCommand> {
+    vec![pay_at(at(2)), action_required(), expire(15 * 60)]
+}
+
+#[test]
+fn late_money_pays_when_all_of_the_stock_is_there_once_more() {
+    let expired = with(expired_during_its_payment());
+    let events = when(&expired, succeeded_at(at(1_000)));
+    let [E::LatePaymentReceived { hold, until, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((hold.skus.len(), *until), (2, at(1_060)));
+    let late = [expired_during_its_payment(), vec![succeeded_at(at(1_000))]].concat();
+    let waits = with(late.clone());
+    assert_eq!(waits.as_ref().unwrap().payment_status(), "paid", "its money is here");
+    assert_eq!(when(&waits, succeeded_at(at(1_001))), vec![]);
+    let half = with([late.clone(), vec![committed("sku_a"), committed("sku_a")]].concat());
+    assert_eq!(half.as_ref().unwrap().status, OrderStatus::Cancelled, "one line's answer given twice is one line");
+    let events = when(&half, committed("sku_b"));
+    assert!(matches!(events[..], [E::StockReacquired { .. }, E::Paid { from: OrderStatus::Cancelled, .. }]));
+    let paid = with([late, vec![committed("sku_a"), committed("sku_b")]].concat()).unwrap();
+    assert_eq!((paid.status, paid.captured_minor, paid.payment_status()), (OrderStatus::Paid, 60_498, "paid"));
+    assert_eq!((paid.cancel_reason.as_ref(), paid.late_payment.as_ref()), (None, None));
+    assert!(matches!(
+        when(&Some(paid), cancel())[..],
+        [E::Cancelled { .. }, E::RefundRequired { amount_minor: 60_498, .. }]
+    ));
+}
+
+#[test]
+fn late_money_goes_back_when_some_of_the_stock_is_gone_or_does_not_answer() {
+    let late = [expired_during_its_payment(), vec![succeeded_at(at(1_000))]].concat();
+    for (first, second) in [(rejected("sku_a"), committed("sku_b")), (committed("sku_a"), rejected("sku_b"))] {
+        let half = with([late.clone(), vec![first.clone()]].concat());
+        let events = when(&half, second.clone());
+        let [_, E::HoldReturned { hold, .. }, E::RefundRequired { amount_minor, refund_id: owed, .. }] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!((hold.skus.len(), *amount_minor, owed), (2, 60_498, &refund_id()));
+        let over = with([late.clone(), vec![first, second, refunded()]].concat()).unwrap();
+        assert_eq!((over.status, over.payment_status()), (OrderStatus::Cancelled, "refunded"));
+        assert_eq!((over.captured_minor, over.late_payment), (60_498, None));
+    }
+    let silent = with([late, vec![committed("sku_a")]].concat());
+    assert_eq!(when(&silent, expire(1_059)), vec![]);
+    let events = when(&silent, expire(1_060));
+    assert!(matches!(events[..], [E::HoldReturned { .. }, E::RefundRequired { .. }]), "{events:?}");
+}
+
+#[test]
+fn money_for_an_order_that_somebody_called_off_goes_back_however_much_stock_there_is() {
+    let called_off = with(vec![pay_at(at(2)), action_required(), cancel()]);
+    let events = when(&called_off, succeeded());
+    assert!(matches!(&events[..], [E::RefundRequired { reason, .. }] if reason == "late_payment"), "{events:?}");
+    let owing = with(vec![pay_at(at(2)), action_required(), cancel(), succeeded()]).unwrap();
+    assert_eq!((owing.captured_minor, owing.payment_status()), (60_498, "paid"), "it is not unpaid");
+}
+
+#[test]
+fn an_order_whose_stock_does_not_answer_is_given_up_and_nothing_stays_held() {
+    let waits = run(vec![submit(), reserved("sku_a")]);
+    assert_eq!(when(&waits, expire(299)), vec![]);
+    let events = when(&waits, expire(300));
+    let [E::PlacingTimedOut { hold }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(hold.skus, [sku("sku_a"), sku("sku_b")], "also what has not answered: it may be held");
+    let given_up = run(vec![submit(), reserved("sku_a"), expire(300)]);
+    assert_eq!(given_up.as_ref().unwrap().status, OrderStatus::Rejected);
+    let events = when(&given_up, reserved("sku_b"));
+    assert!(matches!(&events[..], [E::HoldReturned { hold, .. }] if hold.skus == [sku("sku_b")]), "{events:?}");
+    assert_eq!(when(&given_up, expire(9_999)), vec![]);
+}
+
+#[test]
+fn a_rejection_given_twice_counts_once() {
+    let state = run(vec![submit(), rejected("sku_a")]);
+    assert_eq!(when(&state, rejected("sku_a")), vec![]);
+    assert_eq!(when(&state, reserved("sku_a")), vec![], "nor is it answered again in other words");
+    assert_eq!(when(&run(vec![submit(), reserved("sku_a")]), rejected("sku_a")), vec![]);
+    let over = run(vec![submit(), rejected("sku_a"), rejected("sku_b")]);
+    assert_eq!(over.as_ref().unwrap().shortfalls.len(), 2);
+    assert_eq!(when(&over, rejected("sku_b")), vec![]);
+}
+
+#[test]
+fn the_owner_of_a_hold_says_what_is_to_become_of_it() {
+    let returned =
+        |state: &Option<Order>, name: &str| matches!(&when(state, hold_overdue(name))[..], [E::HoldReturned { .. }]);
+    assert!(returned(&None, "sku_a"), "an order that does not exist needs nothing");
+    assert!(returned(&with(vec![cancel()]), "sku_a"));
+    assert!(returned(&run(vec![submit(), rejected("sku_a"), rejected("sku_b")]), "sku_a"));
+    assert!(returned(&run(pending()), "sku_c"), "what it never ordered");
+    for needs_it in [run(vec![submit()]), run(pending()), with(vec![pay_at(at(2))])] {
+        assert_eq!(when(&needs_it, hold_overdue("sku_a")), vec![]);
+    }
+    let waits_once_more = with([expired_during_its_payment(), vec![succeeded_at(at(1_000))]].concat());
+    assert_eq!(when(&waits_once_more, hold_overdue("sku_a")), vec![]);
+    let paid = with(vec![pay_at(at(2)), succeeded()]);
+    assert!(
+        matches!(&when(&paid, hold_overdue("sku_a"))[..], [E::HoldCommitted { hold }] if hold.skus == [sku("sku_a")])
+    );
+}
+
+#[test]
+fn a_paid_order_whose_stock_was_lost_is_cancelled_and_refunded() {
+    let paid = with(vec![pay_at(at(2)), succeeded()]);
+    let events = when(&paid, rejected("sku_a"));
+    let [E::Cancelled { reason, .. }, E::RefundRequired { amount_minor: 60_498, .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(reason, "out_of_stock");
+    assert_eq!(when(&paid, rejected("sku_c")), vec![]);
+}
+
+#[test]
+fn every_change_that_its_buyer_sees_is_a_new_revision() {
+    let stages = [
+        vec![],
+        vec![pay_at(at(2))],
+        vec![pay_at(at(2)), succeeded()],
+        vec![pay_at(at(2)), succeeded(), cancel()],
+        vec![pay_at(at(2)), succeeded(), cancel(), refunded()],
+    ];
+    let revisions: Vec<u64> = stages.into_iter().map(|stage| with(stage).unwrap().revision).collect();
+    assert_eq!(revisions[0], 1, "its creation is the first");
+    assert!(revisions.is_sorted_by(|before, after| before < after), "{revisions:?}");
+    assert_eq!(with(vec![cancel()]).unwrap().revision, 2);
+    assert_eq!(with(vec![pay_at(at(2)), declined()]).unwrap().revision, 3);
+    assert_eq!(with(vec![pay_at(at(2)), cancel()]).unwrap().revision, 3, "it says that a cancellation is asked for");
+}
+
+#[test]
+fn an_order_waits_for_nothing_without_a_deadline() {
+    assert_eq!(run(vec![submit()]).unwrap().deadline(), Some(at(300)));
+    assert_eq!(run(pending()).unwrap().deadline(), Some(at(15 * 60)));
+    assert_eq!(with(vec![pay_at(at(14 * 60))]).unwrap().deadline(), Some(at(24 * 60)));
+    let late = with([expired_during_its_payment(), vec![succeeded_at(at(1_000))]].concat());
+    assert_eq!(late.unwrap().deadline(), Some(at(1_060)));
+    assert_eq!(with(vec![cancel()]).unwrap().deadline(), None);
+    assert_eq!(with(vec![pay_at(at(2)), succeeded()]).unwrap().deadline(), None);
 }

@@ -48,8 +48,13 @@ fn messages(order_id: &OrderId, event: &OrderEvent, version: u64) -> Vec<Message
         OrderEvent::Submitted { draft, expires_at, .. } => reserve(draft, *expires_at),
         OrderEvent::Created { draft, expires_at, .. } => vec![created(draft, *expires_at)],
         OrderEvent::Rejected { hold } => release(&order_id, hold, "out_of_stock"),
-        OrderEvent::PaymentStarted { payment_id, .. } => vec![
-            Message::ApprovePayment { payment_id: payment_id.clone(), order_id: order_id.clone() },
+        OrderEvent::PlacingTimedOut { hold } => release(&order_id, hold, "not_answered"),
+        OrderEvent::PaymentStarted { payment_id, expires_at, .. } => vec![
+            Message::ApprovePayment {
+                payment_id: payment_id.clone(),
+                order_id: order_id.clone(),
+                expires_at: Some(*expires_at),
+            },
             updated(order_id, OrderStatus::Pending, OrderStatus::PaymentProcessing, None, version),
         ],
         OrderEvent::PaymentRefused { payment_id, reason } => {
@@ -59,15 +64,25 @@ fn messages(order_id: &OrderId, event: &OrderEvent, version: u64) -> Vec<Message
             let reason = Some(decline_code.clone());
             vec![updated(order_id, OrderStatus::PaymentProcessing, OrderStatus::Pending, reason, version)]
         }
-        OrderEvent::Paid { payment_id, amount_minor, currency, hold } => {
-            let mut messages = commit(&order_id, hold);
+        OrderEvent::PaymentVoidRequested { payment_id, reason } => {
+            vec![Message::VoidPayment { payment_id: payment_id.clone(), order_id, reason: reason.clone() }]
+        }
+        OrderEvent::PaymentVoided { reason, .. } => {
+            let reason = Some(reason.clone());
+            vec![updated(order_id, OrderStatus::PaymentProcessing, OrderStatus::Pending, reason, version)]
+        }
+        OrderEvent::LatePaymentReceived { hold, .. } | OrderEvent::HoldCommitted { hold } => commit(&order_id, hold),
+        OrderEvent::HoldReturned { hold, reason } => release(&order_id, hold, reason),
+        OrderEvent::Paid { payment_id, amount_minor, currency, hold, from } => {
+            // Stock that was taken once more is sold already.
+            let mut messages = if *from == OrderStatus::Cancelled { Vec::new() } else { commit(&order_id, hold) };
             messages.push(Message::OrderPaid {
                 order_id: order_id.clone(),
                 payment_id: payment_id.clone(),
                 amount_minor: *amount_minor,
                 currency: *currency,
             });
-            messages.push(updated(order_id, OrderStatus::PaymentProcessing, OrderStatus::Paid, None, version));
+            messages.push(updated(order_id, *from, OrderStatus::Paid, None, version));
             messages
         }
         OrderEvent::Cancelled { from, reason, is_refund_required, hold } => {
@@ -91,6 +106,10 @@ fn messages(order_id: &OrderId, event: &OrderEvent, version: u64) -> Vec<Message
         OrderEvent::LineReserved { .. }
         | OrderEvent::StockSettled { .. }
         | OrderEvent::LineRejected { .. }
+        | OrderEvent::PaymentActionRequired { .. }
+        | OrderEvent::PaymentConfirmed { .. }
+        | OrderEvent::StockReacquired { .. }
+        | OrderEvent::StockNotReacquired { .. }
         | OrderEvent::CancelRequested { .. }
         | OrderEvent::Refunded { .. } => Vec::new(),
     }

@@ -10,15 +10,16 @@ use ractor::Actor;
 use runtime::{
     AskError, CommandId, CommandMeta, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster,
     Row, ViewSchema,
+    deadlines::{self, Due},
     operation::{self, Operation},
     supervision::{ChildSpec, Restart},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    expiry::ExpiryClock,
+    expiry::Overdue,
     inbox,
-    order::{Draft, Order, OrderCommand, OrderEntity, OrderRefusal, OrderStatus, PAYABLE_FOR_MS, Shortfall},
+    order::{Draft, Order, OrderCommand, OrderEntity, OrderRefusal, OrderStatus, Shortfall, Terms},
     reconciler::{DebtBoard, DebtTotals, Reconciler},
     unpaid::{TooMuchUnpaid, Unpaid},
     views,
@@ -36,6 +37,9 @@ pub enum OrderError {
     /// There is not enough of these.
     #[error("not enough stock")]
     OutOfStock(Vec<Shortfall>),
+    /// The answers about its stock did not come in time: nothing is held, and it has to be ordered anew.
+    #[error("the stock could not be held in time")]
+    NotPlaced,
     /// There is no such order.
     #[error("no such order")]
     NotFound,
@@ -89,6 +93,7 @@ pub struct OrderService {
     journal: Arc<dyn Journal>,
     debts: DebtBoard,
     pub(crate) unpaid: Unpaid,
+    terms: Terms,
 }
 
 impl OrderService {
@@ -107,20 +112,22 @@ impl OrderService {
             journal,
             debts: DebtBoard::default(),
             unpaid: Unpaid::default(),
+            terms: Terms::default(),
         }
+    }
+
+    /// On these terms.
+    #[must_use]
+    pub fn on_terms(self, terms: Terms) -> Self {
+        Self { terms, ..self }
     }
 
     /// What its supervisor starts.
     #[must_use]
     pub fn children(&self) -> Vec<ChildSpec> {
-        let service = self.clone();
-        let clock = ChildSpec::new("expiry", Restart::Permanent, move |supervisor| {
-            let service = service.clone();
-            async move { Ok(ExpiryClock::spawn_linked(None, ExpiryClock, service, supervisor).await?.0.get_cell()) }
-        });
         let mut children = self.orders.shards();
         children.extend(self.operations.shards());
-        children.push(clock);
+        children.push(deadlines::clock("expiry", Overdue(self.clone())));
         let service = self.clone();
         children.push(ChildSpec::new("reconciler", Restart::Permanent, move |supervisor| {
             let service = service.clone();
@@ -174,9 +181,10 @@ impl OrderService {
     /// [`OrderError::OutOfStock`] when a line is not there: then nothing is held and there is no order.
     pub async fn place(&self, draft: Draft, context: &RequestContext) -> Result<Order, OrderError> {
         let order_id = draft.order_id.clone();
+        let (now, payable_for_ms) = (Timestamp::from_millis(context.at_ms), self.terms.payable_for_ms);
         // Held before it is: no number of requests finds room that an earlier one has taken.
-        self.unpaid.hold(&draft, Timestamp::from_millis(context.at_ms.saturating_add(PAYABLE_FOR_MS)));
-        let command = OrderCommand::Submit { draft: Box::new(draft), now: Timestamp::from_millis(context.at_ms) };
+        self.unpaid.hold(&draft, Timestamp::from_millis(context.at_ms.saturating_add(payable_for_ms)));
+        let command = OrderCommand::Submit { draft: Box::new(draft), now, payable_for_ms };
         let command_id = CommandId::of(&["submit", order_id.as_str()]);
         let submitted = self.ask(&order_id, command, context.command(command_id)).await;
         if let Err(AskError::Refused(OrderRefusal::DoesNotAddUp) | AskError::Busy | AskError::Parked { .. }) =
@@ -189,7 +197,11 @@ impl OrderService {
             order.clone().filter(|order| order.status != OrderStatus::Placing)
         });
         let order = placed.await?;
-        if order.status == OrderStatus::Rejected { Err(OrderError::OutOfStock(order.shortfalls)) } else { Ok(order) }
+        match order.status {
+            OrderStatus::Rejected if order.shortfalls.is_empty() => Err(OrderError::NotPlaced),
+            OrderStatus::Rejected => Err(OrderError::OutOfStock(order.shortfalls)),
+            _ => Ok(order),
+        }
     }
 
     /// The order as it stands, without what is not durable yet.
@@ -202,7 +214,8 @@ impl OrderService {
         order.filter(is_told_of).ok_or(OrderError::NotFound)
     }
 
-    /// Waits until a payment of the order has been taken account of: paid by it, or no longer waiting for it.
+    /// Waits until a payment of the order has been taken account of: paid by it, or no longer waiting for it; or, where
+    /// `is_action_required`, known to wait for its buyer.
     ///
     /// # Errors
     /// [`OrderError::Unavailable`] when that was not so within the deadline; it will be.
@@ -210,12 +223,15 @@ impl OrderService {
         &self,
         order_id: &OrderId,
         payment_id: &PaymentId,
+        is_action_required: bool,
         context: &RequestContext,
     ) -> Result<Order, OrderError> {
         let payment_id = payment_id.clone();
         let settled = self.orders.wait_until(order_id.as_str(), context.deadline, move |order| {
             let waits = |order: &Order| {
-                order.status == OrderStatus::PaymentProcessing && order.payment_id.as_ref() == Some(&payment_id)
+                order.status == OrderStatus::PaymentProcessing
+                    && order.payment_id.as_ref() == Some(&payment_id)
+                    && !(is_action_required && order.is_action_required)
             };
             order.clone().filter(|order| !waits(order))
         });
@@ -286,15 +302,31 @@ impl OrderService {
         Ok(totals)
     }
 
-    /// The unpaid orders whose time is over, at most `limit`.
+    /// The orders whose deadline is over, those after `after` in the order of (deadline, id), at most `limit`.
     ///
     /// # Errors
     /// [`JournalError`] when the view cannot be read.
-    pub async fn due_to_expire(&self, now: Timestamp, limit: i64) -> Result<Vec<OrderId>, JournalError> {
-        let sql = "SELECT order_id FROM orders WHERE status IN ('pending', 'payment_processing') AND expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2";
-        let rows = self.journal.query(sql, vec![now.as_millis().into(), limit.into()]).await?;
-        let read = |row: &Row| OrderId::parse(row.text(0)?).map_err(|error| JournalError::Corrupt(error.to_string()));
-        rows.iter().map(read).collect()
+    pub async fn overdue(&self, now_ms: i64, after: Option<Due>, limit: u32) -> Result<Vec<Due>, JournalError> {
+        let after = after.unwrap_or_default();
+        let params = || vec![now_ms.into(), after.at_ms.into(), (&*after.id).into(), i64::from(limit).into()];
+        let mut due = Vec::new();
+        for sql in [views::DUE_UNPAID, views::DUE_WAITING] {
+            for row in self.journal.query(sql, params()).await? {
+                due.push(Due { at_ms: row.integer(0)?, id: row.text(1)?.into() });
+            }
+        }
+        due.sort();
+        due.truncate(limit as usize);
+        Ok(due)
+    }
+
+    /// An order whose deadline is over does what it does then.
+    pub(crate) async fn expire(&self, id: &str, now_ms: i64) -> Result<(), String> {
+        let order_id = OrderId::parse(id).map_err(|error| error.to_string())?;
+        let context = RequestContext::new("expiry", INBOX_PATIENCE);
+        let command_id = CommandId::of(&["expire", id, &now_ms.to_string()]);
+        let expire = OrderCommand::Expire { now: Timestamp::from_millis(now_ms) };
+        self.ask(&order_id, expire, context.command(command_id)).await.map_err(|error| error.to_string())
     }
 
     /// Takes in a message of another service. Taking it in again has no effect.
@@ -302,7 +334,7 @@ impl OrderService {
     /// # Errors
     /// [`InboxError::NotNow`] when it should be given again.
     pub async fn inbox(&self, envelope: &Envelope) -> Result<(), InboxError> {
-        let Some((order_id, command)) = inbox::policy(envelope, Timestamp::now()) else { return Ok(()) };
+        let Some((order_id, command)) = inbox::policy(envelope, Timestamp::now(), &self.terms) else { return Ok(()) };
         let mut meta = CommandMeta::new(CommandId::of(&["inbox", envelope.id.as_str()]), INBOX_PATIENCE)
             .caused_by(envelope.id.as_str())
             .traced(envelope.traceparent.as_deref());

@@ -145,7 +145,10 @@ impl Unpaid {
                 OrderEvent::Submitted { draft, expires_at, .. } | OrderEvent::Created { draft, expires_at, .. } => {
                     self.hold(draft, *expires_at);
                 }
-                OrderEvent::Rejected { .. } | OrderEvent::Paid { .. } | OrderEvent::Cancelled { .. } => {
+                OrderEvent::Rejected { .. }
+                | OrderEvent::PlacingTimedOut { .. }
+                | OrderEvent::Paid { .. }
+                | OrderEvent::Cancelled { .. } => {
                     self.let_go(order_id);
                 }
                 // Whatever else happens to it, it is as unpaid as it was.
@@ -214,14 +217,14 @@ impl OrderService {
     /// # Errors
     /// [`JournalError`] when the view cannot be read.
     pub async fn count_unpaid(&self) -> Result<(), JournalError> {
-        let (mut after_ms, mut after_row) = (i64::MIN, i64::MIN);
+        let (mut after_ms, mut after_id) = (i64::MIN, String::new());
         loop {
             // Through the index of those that expire, which has the unpaid ones alone.
-            let sql = "SELECT doc, expires_ms, rowid FROM orders WHERE status IN ('pending', 'payment_processing') \
-                       AND expires_ms >= ?1 AND (expires_ms > ?1 OR rowid > ?2) ORDER BY expires_ms, rowid LIMIT ?3";
-            let rows = self.journal().query(sql, vec![after_ms.into(), after_row.into(), PAGE.into()]).await?;
+            let sql = "SELECT doc, expires_ms, order_id FROM orders WHERE status IN ('pending', 'payment_processing') \
+                       AND (expires_ms, order_id) > (?1, ?2) ORDER BY expires_ms, order_id LIMIT ?3";
+            let rows = self.journal().query(sql, vec![after_ms.into(), after_id.into(), PAGE.into()]).await?;
             let Some(last) = rows.last() else { return Ok(()) };
-            (after_ms, after_row) = (last.integer(1)?, last.integer(2)?);
+            (after_ms, after_id) = (last.integer(1)?, last.text(2)?.to_owned());
             for row in &rows {
                 let order = read_order(row)?;
                 self.unpaid.hold(&order.draft, order.expires_at);
@@ -289,7 +292,13 @@ mod tests {
         match how {
             "paid" => {
                 let payment_id = PaymentId::parse("pay_1").unwrap();
-                OrderEvent::Paid { payment_id, amount_minor: 0, currency: Currency::USD, hold }
+                OrderEvent::Paid {
+                    payment_id,
+                    amount_minor: 0,
+                    currency: Currency::USD,
+                    hold,
+                    from: OrderStatus::PaymentProcessing,
+                }
             }
             "cancelled" => OrderEvent::Cancelled {
                 from: OrderStatus::Pending,

@@ -1,4 +1,5 @@
-//! The read model of orders: one row an order, from its creation on; and one for the open debts of an order that has any.
+//! The read model of orders: one row an order, from its creation on, one while it waits for its stock, and one for the open
+//! debts of an order that has any.
 
 use runtime::{EntityId, ViewWrite};
 
@@ -26,7 +27,13 @@ CREATE INDEX IF NOT EXISTS orders_by_age ON orders (created_ms, order_id);
 CREATE INDEX IF NOT EXISTS orders_by_user ON orders (user_id, created_ms, order_id);
 -- For the lists with a status. By a bare column it would be taken for the orders to expire as well, which would then be sorted.
 CREATE INDEX IF NOT EXISTS orders_by_status ON orders ((status || ''), created_ms, order_id);
-CREATE INDEX IF NOT EXISTS orders_to_expire ON orders (expires_ms) WHERE status IN ('pending', 'payment_processing');
+CREATE INDEX IF NOT EXISTS orders_unpaid ON orders (expires_ms, order_id)
+    WHERE status IN ('pending', 'payment_processing');
+CREATE TABLE IF NOT EXISTS orders_waiting (
+    order_id TEXT    NOT NULL PRIMARY KEY,
+    due_ms   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS orders_waiting_due ON orders_waiting (due_ms, order_id);
 CREATE TABLE IF NOT EXISTS open_debts (
     order_id    TEXT    NOT NULL PRIMARY KEY,
     since_ms    INTEGER NOT NULL,
@@ -79,6 +86,17 @@ const ADD_TO_SUMS: &str = "INSERT INTO order_sums (status, orders, total_minor, 
                            total_minor = order_sums.total_minor + excluded.total_minor, \
                            captured_minor = order_sums.captured_minor + excluded.captured_minor, \
                            refunded_minor = order_sums.refunded_minor + excluded.refunded_minor";
+/// The unpaid orders whose time is over, after one of them.
+pub const DUE_UNPAID: &str = "SELECT expires_ms, order_id FROM orders \
+                              WHERE status IN ('pending', 'payment_processing') AND expires_ms <= ?1 \
+                              AND (expires_ms, order_id) > (?2, ?3) ORDER BY expires_ms, order_id LIMIT ?4";
+/// The orders that wait for their stock, for the first time or once more, beyond their time.
+pub const DUE_WAITING: &str = "SELECT due_ms, order_id FROM orders_waiting WHERE due_ms <= ?1 \
+                               AND (due_ms, order_id) > (?2, ?3) ORDER BY due_ms, order_id LIMIT ?4";
+
+const WAITS: &str = "INSERT INTO orders_waiting (order_id, due_ms) VALUES (?1, ?2) \
+                     ON CONFLICT (order_id) DO UPDATE SET due_ms = excluded.due_ms";
+const WAITS_NO_MORE: &str = "DELETE FROM orders_waiting WHERE order_id = ?1";
 
 const UPSERT: &str = "INSERT INTO orders (order_id, user_id, status, created_ms, updated_ms, expires_ms, total_minor, \
                       captured_minor, refunded_minor, currency, doc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
@@ -86,13 +104,34 @@ const UPSERT: &str = "INSERT INTO orders (order_id, user_id, status, created_ms,
                       expires_ms = excluded.expires_ms, captured_minor = excluded.captured_minor, \
                       refunded_minor = excluded.refunded_minor, doc = excluded.doc";
 
-/// The row after an event. An order that nobody has been told of has none.
+/// The rows after an event: the order's own, and until when it waits for its stock.
 pub fn of(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
     let mut writes = Vec::from_iter(debts::row(id, order, event, at_ms));
-    writes.extend(order.map(|order| rows(id, order, event, at_ms)).unwrap_or_default());
+    if let Some(order) = order {
+        writes.extend(rows(id, order, event, at_ms));
+        writes.extend(waiting(id, order, event));
+    }
     writes
 }
 
+/// An order waits for its stock from its submission, or from late money, until that is decided.
+fn waiting(id: &EntityId, order: &Order, event: &OrderEvent) -> Option<ViewWrite> {
+    match event {
+        OrderEvent::Submitted { .. } | OrderEvent::LatePaymentReceived { .. } => {
+            let due = order.deadline()?.as_millis();
+            Some(ViewWrite::new(WAITS, vec![(&**id).into(), due.into()]))
+        }
+        OrderEvent::Created { .. } | OrderEvent::Rejected { .. } | OrderEvent::PlacingTimedOut { .. } => {
+            Some(ViewWrite::new(WAITS_NO_MORE, vec![(&**id).into()]))
+        }
+        OrderEvent::Paid { from: OrderStatus::Cancelled, .. } | OrderEvent::RefundRequired { .. } => {
+            Some(ViewWrite::new(WAITS_NO_MORE, vec![(&**id).into()]))
+        }
+        _ => None,
+    }
+}
+
+/// The order's row, and the sums. One that nobody has been told of has none.
 fn rows(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
     let is_hidden = matches!(order.status, OrderStatus::Placing | OrderStatus::Rejected);
     let changes_nothing_shown = matches!(

@@ -91,13 +91,14 @@ fn every_event_of_a_payment_can_be_read() {
     };
     let mut samples = event_samples!(PaymentEvent {
         PaymentEvent::Requested { .. } => PaymentEvent::Requested { payment: Box::new(requested()) },
-        PaymentEvent::Approved { .. } => PaymentEvent::Approved { payment_id: payment_id() },
+        PaymentEvent::Approved { .. } => PaymentEvent::Approved { payment_id: payment_id(), expires_at: None },
         PaymentEvent::ActionRequired { .. } => PaymentEvent::ActionRequired {
             payment_id: payment_id(),
             provider: "sandbox".into(),
             redirect_url: "https://example.com/prove".into(),
             amount_minor: 9_999,
             currency: "USD".parse().unwrap(),
+            expires_at: None,
         },
         PaymentEvent::Confirmed { .. } => PaymentEvent::Confirmed { payment_id: payment_id() },
         PaymentEvent::Succeeded { .. } => PaymentEvent::Succeeded {
@@ -109,6 +110,7 @@ fn every_event_of_a_payment_can_be_read() {
             captured_at: at(),
         },
         PaymentEvent::Failed { .. } => failed(FailedBy::Provider, false),
+        PaymentEvent::Voided { .. } => PaymentEvent::Voided { payment_id: payment_id(), reason: "superseded".into() },
         PaymentEvent::RefundRequested { .. } => PaymentEvent::RefundRequested { payment_id: payment_id(), refund: refund() },
         PaymentEvent::Refunded { .. } => PaymentEvent::Refunded {
             payment_id: payment_id(),
@@ -127,6 +129,17 @@ fn every_event_of_a_payment_can_be_read() {
             amount_minor: 500,
         },
     });
+    samples.extend([
+        PaymentEvent::Approved { payment_id: payment_id(), expires_at: Some(at()) },
+        PaymentEvent::ActionRequired {
+            payment_id: payment_id(),
+            provider: "sandbox".into(),
+            redirect_url: "https://example.com/prove".into(),
+            amount_minor: 9_999,
+            currency: "USD".parse().unwrap(),
+            expires_at: Some(at()),
+        },
+    ]);
     samples.extend([PaymentEvent::Requested { payment: Box::new(everything) }, failed(FailedBy::Order, true)]);
     assert_numbered(&golden::history::<PaymentEntity>("ord_1", &samples), samples.iter().map(PaymentEvent::publishes));
     golden::check::<PaymentEntity>(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/payment"), samples);

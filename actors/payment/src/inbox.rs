@@ -4,13 +4,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::{Envelope, InboxError, Message, OrderId, PaymentId, RefundId};
+use contracts::{Envelope, InboxError, Message, OrderId, PaymentId, RefundId, Timestamp};
 use runtime::{AskError, CommandId, CommandMeta};
 use tokio::time::Instant;
 
 use crate::{
-    payment::{PaymentCommand, PaymentStatus},
-    provider::{Charge, Refunding},
+    payment::{Payment, PaymentCommand, PaymentStatus},
+    provider::{Charge, ChargeOutcome, Refunding, VoidOutcome},
     service::PaymentService,
 };
 
@@ -25,9 +25,13 @@ impl PaymentService {
     /// [`InboxError::NotNow`] when it should be given again.
     pub async fn inbox(&self, envelope: &Envelope) -> Result<(), InboxError> {
         let (order_id, command) = match envelope.message.clone() {
-            Message::ApprovePayment { payment_id, order_id } => {
-                (order_id, Some(PaymentCommand::Approve { payment_id }))
+            Message::ApprovePayment { payment_id, order_id, expires_at } => {
+                (order_id, Some(PaymentCommand::Approve { payment_id, expires_at, now: Timestamp::now() }))
             }
+            Message::VoidPayment { payment_id, order_id, reason } => {
+                (order_id, Some(PaymentCommand::Void { payment_id, reason }))
+            }
+            Message::ExecuteVoid { payment_id, order_id } => (order_id, self.call_off(payment_id).await?),
             Message::RejectPayment { payment_id, order_id, reason } => {
                 (order_id, Some(PaymentCommand::Reject { payment_id, reason }))
             }
@@ -38,7 +42,7 @@ impl PaymentService {
                 (order_id, Some(PaymentCommand::SettleRefund { payment_id, refund_id, amount_minor, reason }))
             }
             Message::ExecuteCharge { payment_id, order_id } => {
-                let command = self.charge(&order_id, payment_id).await?;
+                let command = self.charge(&order_id, payment_id, Timestamp::now()).await?;
                 (order_id, command)
             }
             Message::ExecuteRefund { payment_id, order_id, refund_id } => {
@@ -62,11 +66,22 @@ impl PaymentService {
         }
     }
 
-    /// Asks the provider for a charge that the order has agreed to. Nothing where it has been answered already.
-    async fn charge(&self, order_id: &OrderId, payment_id: PaymentId) -> Result<Option<PaymentCommand>, InboxError> {
-        let payment = self.payment_of(order_id, &payment_id).await?.ok_or_else(|| unknown(&payment_id))?;
+    /// Asks the provider for a charge that the order has agreed to. Nothing where it has been answered already. When the
+    /// order's time is over it is called off instead: an earlier try may have charged it, and only the provider knows.
+    pub(crate) async fn charge(
+        &self,
+        order_id: &OrderId,
+        payment_id: PaymentId,
+        now: Timestamp,
+    ) -> Result<Option<PaymentCommand>, InboxError> {
+        let found = self.payment_of(order_id, &payment_id, now).await?;
+        let (payment, is_too_late) = found.ok_or_else(|| unknown(&payment_id))?;
         if payment.status != PaymentStatus::Processing {
             return Ok(None);
+        }
+        if is_too_late {
+            let captured = self.call_off(payment_id.clone()).await?;
+            return Ok(Some(captured.unwrap_or(PaymentCommand::RecordTooLate { payment_id })));
         }
         let charge = Charge {
             idempotency_key: payment_id.to_string(),
@@ -79,13 +94,25 @@ impl PaymentService {
         Ok(Some(PaymentCommand::RecordCharge { payment_id, outcome }))
     }
 
+    /// Calls a charge off at the provider. Should it have been captured all the same, that is recorded.
+    async fn call_off(&self, payment_id: PaymentId) -> Result<Option<PaymentCommand>, InboxError> {
+        Ok(match self.provider().void(payment_id.to_string()).await.map_err(not_now)? {
+            VoidOutcome::Voided => None,
+            VoidOutcome::Captured { provider, provider_ref, captured_at } => {
+                let outcome = ChargeOutcome::Captured { provider, provider_ref, captured_at };
+                Some(PaymentCommand::RecordCharge { payment_id, outcome })
+            }
+        })
+    }
+
     async fn give_back(
         &self,
         order_id: &OrderId,
         payment_id: PaymentId,
         refund_id: RefundId,
     ) -> Result<Option<PaymentCommand>, InboxError> {
-        let payment = self.payment_of(order_id, &payment_id).await?.ok_or_else(|| unknown(&payment_id))?;
+        let found = self.payment_of(order_id, &payment_id, Timestamp::now()).await?;
+        let (payment, _) = found.ok_or_else(|| unknown(&payment_id))?;
         let owed = payment.refunds.iter().find(|refund| refund.refund_id == refund_id);
         let owed = owed.ok_or_else(|| InboxError::Poison(format!("{payment_id} has no refund {refund_id}")))?;
         if owed.is_done {
@@ -100,14 +127,18 @@ impl PaymentService {
         Ok(Some(PaymentCommand::RecordRefund { payment_id, refund_id }))
     }
 
+    /// A payment, and whether its order holds its stock no longer.
     async fn payment_of(
         &self,
         order_id: &OrderId,
         payment_id: &PaymentId,
-    ) -> Result<Option<crate::payment::Payment>, InboxError> {
+        now: Timestamp,
+    ) -> Result<Option<(Payment, bool)>, InboxError> {
         let (deadline, payment_id) = (Instant::now() + INBOX_PATIENCE, payment_id.clone());
-        let payment =
-            self.entities().read(order_id.as_str(), deadline, move |payments, _| payments.get(&payment_id).cloned());
+        let payment = self.entities().read(order_id.as_str(), deadline, move |payments, _| {
+            let payment = payments.get(&payment_id).cloned()?;
+            Some((payment, payments.is_too_late(&payment_id, now)))
+        });
         payment.await.map_err(|error| InboxError::NotNow(error.to_string()))
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! # Layout
 //!
-//! - [`payment`]: the entity: all payments of one order; at most one of them is alive
+//! - [`payment`]: the entity: all payments of one order; at most one of them is alive; [`command`] and [`event`] are its language
 //! - [`card`]: what a buyer types; it is turned into a token at once and forgotten
 //! - [`provider`]: the port to whoever moves money; [`provider::sandbox`] is the one in the house
 //! - [`outbox`] and [`inbox`]: messages out, messages in
+//! - `overdue`: the payments that wait for too long, and what the clock does about them
 //! - [`service`]: the use cases, and the tree
 //!
 //! # When money moves
@@ -17,10 +18,13 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 pub mod card;
+pub mod command;
+pub mod event;
 #[cfg(test)]
 mod golden_corpus;
 pub mod inbox;
 pub mod outbox;
+mod overdue;
 pub mod payment;
 pub mod provider;
 #[cfg(test)]

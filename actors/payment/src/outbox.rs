@@ -19,11 +19,11 @@ pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
     }
     let order_id =
         OrderId::parse(id).map_err(|error| JournalError::Corrupt(format!("{}: {error}", recorded.stream)))?;
-    let message = message(order_id, decode_event::<PaymentEntity>(recorded)?);
+    let messages = messages(order_id, decode_event::<PaymentEntity>(recorded)?);
     let time = Timestamp::from_millis(recorded.at_ms);
-    let seq = numbers(std::slice::from_ref(&message), recorded.published_before).pop().flatten();
-    Ok(vec![Envelope {
-        id: event_id(Service::Payment, &recorded.stream, recorded.version, 0, time),
+    let numbers = numbers(&messages, recorded.published_before);
+    let envelope = |(index, (message, seq)): (usize, (Message, Option<u64>))| Envelope {
+        id: event_id(Service::Payment, &recorded.stream, recorded.version, index, time),
         source: Service::Payment,
         subject: message.subject().to_owned(),
         time,
@@ -34,22 +34,33 @@ pub fn outbox(recorded: &Recorded) -> Result<Vec<Envelope>, JournalError> {
         actor: recorded.actor.clone(),
         traceparent: recorded.traceparent.clone(),
         message,
-    }])
+    };
+    Ok(messages.into_iter().zip(numbers).enumerate().map(envelope).collect())
 }
 
-fn message(order_id: OrderId, event: PaymentEvent) -> Message {
-    match event {
+fn messages(order_id: OrderId, event: PaymentEvent) -> Vec<Message> {
+    vec![match event {
         PaymentEvent::Requested { payment } => Message::PaymentRequested {
             payment_id: payment.payment_id,
             order_id,
             amount_minor: payment.amount_minor,
             currency: payment.currency,
         },
-        PaymentEvent::Approved { payment_id } | PaymentEvent::Confirmed { payment_id } => {
-            Message::ExecuteCharge { payment_id, order_id }
+        PaymentEvent::Approved { payment_id, .. } => Message::ExecuteCharge { payment_id, order_id },
+        PaymentEvent::Confirmed { payment_id } => {
+            return vec![
+                Message::ExecuteCharge { payment_id: payment_id.clone(), order_id: order_id.clone() },
+                Message::PaymentConfirmed { payment_id, order_id },
+            ];
         }
-        PaymentEvent::ActionRequired { payment_id, provider, amount_minor, currency, .. } => {
-            Message::PaymentRequiresAction { payment_id, order_id, amount_minor, currency, provider }
+        PaymentEvent::Voided { payment_id, reason } => {
+            return vec![
+                Message::PaymentVoided { payment_id: payment_id.clone(), order_id: order_id.clone(), reason },
+                Message::ExecuteVoid { payment_id, order_id },
+            ];
+        }
+        PaymentEvent::ActionRequired { payment_id, provider, amount_minor, currency, expires_at, .. } => {
+            Message::PaymentRequiresAction { payment_id, order_id, amount_minor, currency, provider, expires_at }
         }
         PaymentEvent::Succeeded { payment_id, amount_minor, currency, provider, provider_ref, captured_at } => {
             Message::PaymentSucceeded {
@@ -81,5 +92,5 @@ fn message(order_id: OrderId, event: PaymentEvent) -> Message {
         PaymentEvent::Refunded { payment_id, refund_id, amount_minor, refunded_total_minor, reason } => {
             Message::PaymentRefunded { payment_id, order_id, refund_id, amount_minor, refunded_total_minor, reason }
         }
-    }
+    }]
 }

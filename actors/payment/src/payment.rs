@@ -1,10 +1,26 @@
 //! The payments of one order: one writer, so at most one of them is alive and at most one succeeds.
 
-use contracts::{Currency, OrderId, PaymentId, RefundId, Timestamp, UserId};
-use runtime::{Entity, EntityId, ViewWrite, entity::EventPayload};
+use std::collections::BTreeMap;
+
+use contracts::{Currency, OrderId, PAYMENT_ATTEMPTS_MAX, PaymentId, RefundId, Timestamp, UserId};
+use runtime::{Entity, EntityId, ViewWrite};
 use serde::{Deserialize, Serialize};
 
 use crate::{provider::ChargeOutcome, views};
+
+pub use crate::{
+    command::PaymentCommand,
+    event::{PaymentEvent, payment_of},
+};
+
+/// The code of a payment that came when the stock was held no longer: the order's own word for it.
+pub const TOO_LATE: &str = "reservation_expired";
+/// The reason of a void because another payment of the order was begun.
+pub const SUPERSEDED: &str = "superseded";
+/// The reason of a void because the buyer did not act in time.
+pub const EXPIRED: &str = "expired";
+/// The reason of a void because the order did not answer in time.
+pub const NOT_APPROVED: &str = "not_approved";
 
 /// What is kept of a card: enough to show and to recognise it, not enough to charge it elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +57,8 @@ pub enum PaymentStatus {
     PartiallyRefunded,
     /// All of the money is back.
     Refunded,
+    /// It was called off before anything was charged.
+    Voided,
 }
 
 impl PaymentStatus {
@@ -55,6 +73,7 @@ impl PaymentStatus {
             Self::Failed => "failed",
             Self::PartiallyRefunded => "partially_refunded",
             Self::Refunded => "refunded",
+            Self::Voided => "voided",
         }
     }
 
@@ -73,6 +92,8 @@ pub enum FailedBy {
     Order,
     /// The provider declined.
     Provider,
+    /// It was called off, or its buyer did not act in time.
+    Buyer,
 }
 
 /// Why a payment came to nothing.
@@ -147,151 +168,19 @@ impl Payment {
         self.refunds.iter().filter(|refund| refund.is_done).map(|refund| refund.amount_minor).sum()
     }
 
+    /// The order does not take it: nothing was charged.
+    fn failed(&self, code: &str) -> PaymentEvent {
+        let failure = Failure { code: code.to_owned(), is_retryable: false, by: FailedBy::Order };
+        PaymentEvent::Failed { payment_id: self.payment_id.clone(), failure, attempt: self.attempt }
+    }
+
+    /// True unless the order never let it begin.
+    fn was_tried(&self) -> bool {
+        self.failure.as_ref().is_none_or(|failure| failure.by != FailedBy::Order)
+    }
+
     fn promised_minor(&self) -> i64 {
         self.refunds.iter().map(|refund| refund.amount_minor).sum()
-    }
-}
-
-/// Commands of an order's payments.
-#[derive(Clone, Debug)]
-pub enum PaymentCommand {
-    /// A buyer wants to pay. Its status, attempt and the like are decided here.
-    Request(Box<Payment>),
-    /// The order agrees.
-    Approve {
-        /// To which payment.
-        payment_id: PaymentId,
-    },
-    /// The order does not.
-    Reject {
-        /// To which payment.
-        payment_id: PaymentId,
-        /// Why.
-        reason: String,
-    },
-    /// The provider has answered.
-    RecordCharge {
-        /// About which payment.
-        payment_id: PaymentId,
-        /// What.
-        outcome: ChargeOutcome,
-    },
-    /// The buyer has proved who they are.
-    Confirm {
-        /// For which payment.
-        payment_id: PaymentId,
-    },
-    /// Money is to go back.
-    RequestRefund {
-        /// Of which payment.
-        payment_id: PaymentId,
-        /// Under which id.
-        refund_id: RefundId,
-        /// How much, in minor units.
-        amount_minor: i64,
-        /// Why.
-        reason: String,
-    },
-    /// Asked again for want of an answer: the same as `RequestRefund`, but a refund that is known is gone on with, or said to
-    /// be done.
-    SettleRefund {
-        /// Of which payment.
-        payment_id: PaymentId,
-        /// Under which id.
-        refund_id: RefundId,
-        /// How much, in minor units.
-        amount_minor: i64,
-        /// Why.
-        reason: String,
-    },
-    /// The provider has given it back.
-    RecordRefund {
-        /// Of which payment.
-        payment_id: PaymentId,
-        /// Under which id.
-        refund_id: RefundId,
-    },
-}
-
-/// What happened to an order's payments.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the fields are those of the commands")]
-pub enum PaymentEvent {
-    /// A buyer wants to pay.
-    Requested { payment: Box<Payment> },
-    /// The order agrees: the provider is to be asked.
-    Approved { payment_id: PaymentId },
-    /// The buyer must prove who they are.
-    ActionRequired {
-        payment_id: PaymentId,
-        provider: String,
-        redirect_url: String,
-        amount_minor: i64,
-        currency: Currency,
-    },
-    /// They have: the provider is to be asked again.
-    Confirmed { payment_id: PaymentId },
-    /// The money is captured.
-    Succeeded {
-        payment_id: PaymentId,
-        amount_minor: i64,
-        currency: Currency,
-        provider: String,
-        provider_ref: String,
-        captured_at: Timestamp,
-    },
-    /// It came to nothing.
-    Failed { payment_id: PaymentId, failure: Failure, attempt: u32 },
-    /// Money is to go back.
-    RefundRequested { payment_id: PaymentId, refund: Refund },
-    /// It has gone back.
-    Refunded {
-        payment_id: PaymentId,
-        refund_id: RefundId,
-        amount_minor: i64,
-        refunded_total_minor: i64,
-        reason: String,
-    },
-    /// Somebody asked again for money that is on its way back: the provider is to be asked once more.
-    RefundAskedAgain { payment_id: PaymentId, refund_id: RefundId },
-    /// Somebody asked again for money that is back.
-    RefundSettled { payment_id: PaymentId, refund_id: RefundId, amount_minor: i64 },
-}
-
-impl EventPayload for PaymentEvent {
-    fn event_type(&self) -> &'static str {
-        match self {
-            Self::Requested { .. } => "payment.requested",
-            Self::Approved { .. } => "payment.approved",
-            Self::ActionRequired { .. } => "payment.requires_action",
-            Self::Confirmed { .. } => "payment.confirmed",
-            Self::Succeeded { .. } => "payment.succeeded",
-            Self::Failed { .. } => "payment.failed",
-            Self::RefundRequested { .. } => "payment.refund_requested",
-            Self::Refunded { .. } => "payment.refunded",
-            Self::RefundAskedAgain { .. } => "payment.refund_asked_again",
-            Self::RefundSettled { .. } => "payment.refund_settled",
-        }
-    }
-}
-
-impl PaymentEvent {
-    /// How many numbered messages it gives rise to. Never another number for an event of a journal: the numbers of the
-    /// messages after it stand on it. A test holds it against [`crate::outbox`].
-    #[must_use]
-    pub const fn publishes(&self) -> u64 {
-        match self {
-            Self::Requested { .. }
-            | Self::ActionRequired { .. }
-            | Self::Succeeded { .. }
-            | Self::Failed { .. }
-            | Self::RefundSettled { .. }
-            | Self::Refunded { .. } => 1,
-            Self::Approved { .. }
-            | Self::Confirmed { .. }
-            | Self::RefundRequested { .. }
-            | Self::RefundAskedAgain { .. } => 0,
-        }
     }
 }
 
@@ -310,6 +199,8 @@ pub enum PaymentRefusal {
         /// By which.
         payment_id: PaymentId,
     },
+    /// As many payments of the order have been tried as may be.
+    TooManyAttempts,
     /// More is to go back than is left.
     ExceedsRemaining {
         /// What is left, in minor units.
@@ -329,6 +220,8 @@ pub struct OrderPayments {
     pub payments: Vec<Payment>,
     /// The numbered messages they have published.
     pub published: u64,
+    /// Until when the order holds its stock for which of them.
+    pub held_until: BTreeMap<PaymentId, Timestamp>,
 }
 
 impl OrderPayments {
@@ -336,6 +229,34 @@ impl OrderPayments {
     #[must_use]
     pub fn get(&self, payment_id: &PaymentId) -> Option<&Payment> {
         self.payments.iter().find(|payment| payment.payment_id == *payment_id)
+    }
+
+    /// True when the order holds its stock for this payment no longer. Where it never said until when, it is not asked.
+    #[must_use]
+    pub fn is_too_late(&self, payment_id: &PaymentId, now: Timestamp) -> bool {
+        self.held_until.get(payment_id).is_some_and(|until| now >= *until)
+    }
+
+    /// Why no further payment can be made.
+    ///
+    /// # Errors
+    /// The refusal, if there is one.
+    pub fn may_be_paid(&self) -> Result<(), PaymentRefusal> {
+        for other in &self.payments {
+            let payment_id = other.payment_id.clone();
+            // One that waits for its buyer gives way to another.
+            if other.status.is_open() && other.status != PaymentStatus::RequiresAction {
+                return Err(PaymentRefusal::InProgress { payment_id });
+            }
+            // Money that has gone back, or is on its way, pays for nothing.
+            if other.captured_minor() > other.promised_minor() {
+                return Err(PaymentRefusal::AlreadyPaid { payment_id });
+            }
+        }
+        if self.payments.iter().filter(|payment| payment.was_tried()).count() >= PAYMENT_ATTEMPTS_MAX as usize {
+            return Err(PaymentRefusal::TooManyAttempts);
+        }
+        Ok(())
     }
 }
 
@@ -353,25 +274,47 @@ impl Entity for PaymentEntity {
         let find = |payment_id: &PaymentId| state.get(payment_id).ok_or(PaymentRefusal::Unknown);
         match command {
             PaymentCommand::Request(payment) => request(state, *payment),
-            PaymentCommand::Approve { payment_id } => Ok(match find(&payment_id)?.status {
-                PaymentStatus::Created => vec![PaymentEvent::Approved { payment_id }],
-                _ => vec![],
-            }),
-            PaymentCommand::Reject { payment_id, reason } => {
+            PaymentCommand::Approve { payment_id, expires_at, now } => {
                 let payment = find(&payment_id)?;
-                let failure = Failure { code: reason, is_retryable: false, by: FailedBy::Order };
-                Ok(match payment.status {
-                    PaymentStatus::Created => {
-                        vec![PaymentEvent::Failed { payment_id, failure, attempt: payment.attempt }]
-                    }
+                Ok(match (payment.status, expires_at) {
+                    // The stock is held no longer: nothing is charged for it.
+                    (PaymentStatus::Created, Some(until)) if now >= until => vec![payment.failed(TOO_LATE)],
+                    (PaymentStatus::Created, expires_at) => vec![PaymentEvent::Approved { payment_id, expires_at }],
                     _ => vec![],
                 })
             }
-            PaymentCommand::RecordCharge { payment_id, outcome } => Ok(record_charge(find(&payment_id)?, outcome)),
-            PaymentCommand::Confirm { payment_id } => match find(&payment_id)?.status {
+            PaymentCommand::Reject { payment_id, reason } => {
+                let payment = find(&payment_id)?;
+                Ok(match payment.status {
+                    PaymentStatus::Created => vec![payment.failed(&reason)],
+                    _ => vec![],
+                })
+            }
+            PaymentCommand::RecordCharge { payment_id, outcome } => {
+                let held_until = state.held_until.get(&payment_id).copied();
+                Ok(record_charge(find(&payment_id)?, outcome, held_until))
+            }
+            PaymentCommand::RecordTooLate { payment_id } => {
+                let payment = find(&payment_id)?;
+                Ok(match payment.status {
+                    PaymentStatus::Processing => vec![payment.failed(TOO_LATE)],
+                    _ => vec![],
+                })
+            }
+            PaymentCommand::Confirm { payment_id, now } => match find(&payment_id)?.status {
+                PaymentStatus::RequiresAction if state.is_too_late(&payment_id, now) => {
+                    Ok(vec![PaymentEvent::Voided { payment_id, reason: EXPIRED.to_owned() }])
+                }
                 PaymentStatus::RequiresAction => Ok(vec![PaymentEvent::Confirmed { payment_id }]),
                 status => Err(PaymentRefusal::InvalidTransition { from: status.name().to_owned() }),
             },
+            PaymentCommand::Void { payment_id, reason } => Ok(match find(&payment_id)?.status {
+                PaymentStatus::Created | PaymentStatus::RequiresAction => {
+                    vec![PaymentEvent::Voided { payment_id, reason }]
+                }
+                // While the provider is asked nobody knows whether anything is charged: its answer decides.
+                _ => vec![],
+            }),
             PaymentCommand::RequestRefund { payment_id, refund_id, amount_minor, reason } => {
                 request_refund(find(&payment_id)?, refund_id, amount_minor, reason)
             }
@@ -388,6 +331,9 @@ impl Entity for PaymentEntity {
 
     fn evolve(state: &mut OrderPayments, event: &PaymentEvent) {
         state.published += event.publishes();
+        if let PaymentEvent::Approved { payment_id, expires_at: Some(until) } = event {
+            state.held_until.insert(payment_id.clone(), *until);
+        }
         if let PaymentEvent::Requested { payment } = event {
             state.payments.push(Payment::clone(payment));
         } else if let Some(payment) = state.payments.iter_mut().find(|payment| payment.payment_id == *payment_of(event))
@@ -397,62 +343,55 @@ impl Entity for PaymentEntity {
     }
 
     const TABLES: &'static [&'static str] = &[views::TABLES];
+    const STATE_VERSION: u32 = 2;
+    const VIEW_VERSION: u32 = 2;
 
     fn views(_: &EntityId, state: &OrderPayments, event: &PaymentEvent, _: i64) -> Vec<ViewWrite> {
         state.get(payment_of(event)).map(views::rows).unwrap_or_default()
     }
 }
 
-/// Which payment an event is about.
-#[must_use]
-pub fn payment_of(event: &PaymentEvent) -> &PaymentId {
-    match event {
-        PaymentEvent::Requested { payment } => &payment.payment_id,
-        PaymentEvent::Approved { payment_id }
-        | PaymentEvent::ActionRequired { payment_id, .. }
-        | PaymentEvent::Confirmed { payment_id }
-        | PaymentEvent::Succeeded { payment_id, .. }
-        | PaymentEvent::Failed { payment_id, .. }
-        | PaymentEvent::RefundRequested { payment_id, .. }
-        | PaymentEvent::RefundAskedAgain { payment_id, .. }
-        | PaymentEvent::RefundSettled { payment_id, .. }
-        | PaymentEvent::Refunded { payment_id, .. } => payment_id,
-    }
-}
-
 fn request(state: &OrderPayments, payment: Payment) -> Result<Vec<PaymentEvent>, PaymentRefusal> {
-    for other in &state.payments {
+    state.may_be_paid()?;
+    let waits = |other: &&Payment| other.status == PaymentStatus::RequiresAction;
+    let void = |other: &Payment| {
         let payment_id = other.payment_id.clone();
-        if other.status.is_open() {
-            return Err(PaymentRefusal::InProgress { payment_id });
-        }
-        if other.captured_at.is_some() {
-            return Err(PaymentRefusal::AlreadyPaid { payment_id });
-        }
-    }
+        PaymentEvent::Voided { payment_id, reason: SUPERSEDED.to_owned() }
+    };
+    let mut events: Vec<PaymentEvent> = state.payments.iter().filter(waits).map(void).collect();
     let attempt = u32::try_from(state.payments.len()).unwrap_or(u32::MAX).saturating_add(1);
     let payment = Payment { status: PaymentStatus::Created, attempt, refunds: Vec::new(), ..payment };
-    Ok(vec![PaymentEvent::Requested { payment: Box::new(payment) }])
+    events.push(PaymentEvent::Requested { payment: Box::new(payment) });
+    Ok(events)
 }
 
-fn record_charge(payment: &Payment, outcome: ChargeOutcome) -> Vec<PaymentEvent> {
-    // An answer that comes twice, or to a payment that is decided, changes nothing.
-    if payment.status != PaymentStatus::Processing {
-        return vec![];
-    }
+fn record_charge(payment: &Payment, outcome: ChargeOutcome, expires_at: Option<Timestamp>) -> Vec<PaymentEvent> {
     let (payment_id, amount_minor, currency) = (payment.payment_id.clone(), payment.amount_minor, payment.currency);
-    vec![match outcome {
-        ChargeOutcome::Captured { provider, provider_ref, captured_at } => {
-            PaymentEvent::Succeeded { payment_id, amount_minor, currency, provider, provider_ref, captured_at }
+    match (payment.status, outcome) {
+        // Captured is captured, also where it was called off meanwhile: the order decides about the money.
+        (
+            PaymentStatus::Processing | PaymentStatus::Voided,
+            ChargeOutcome::Captured { provider, provider_ref, captured_at },
+        ) => {
+            vec![PaymentEvent::Succeeded { payment_id, amount_minor, currency, provider, provider_ref, captured_at }]
         }
-        ChargeOutcome::RequiresAction { provider, redirect_url } => {
-            PaymentEvent::ActionRequired { payment_id, provider, redirect_url, amount_minor, currency }
+        (PaymentStatus::Processing, ChargeOutcome::RequiresAction { provider, redirect_url }) => {
+            vec![PaymentEvent::ActionRequired {
+                payment_id,
+                provider,
+                redirect_url,
+                amount_minor,
+                currency,
+                expires_at,
+            }]
         }
-        ChargeOutcome::Declined { code, is_retryable } => {
+        (PaymentStatus::Processing, ChargeOutcome::Declined { code, is_retryable }) => {
             let failure = Failure { code, is_retryable, by: FailedBy::Provider };
-            PaymentEvent::Failed { payment_id, failure, attempt: payment.attempt }
+            vec![PaymentEvent::Failed { payment_id, failure, attempt: payment.attempt }]
         }
-    }]
+        // An answer that comes twice, or to a payment that is decided, changes nothing.
+        _ => vec![],
+    }
 }
 
 fn request_refund(
@@ -519,12 +458,18 @@ fn evolve_payment(payment: &mut Payment, event: &PaymentEvent) {
         }
         PaymentEvent::Succeeded { provider_ref, captured_at, .. } => {
             payment.status = PaymentStatus::Succeeded;
+            payment.failure = None;
             payment.provider_ref = Some(provider_ref.clone());
             payment.captured_at = Some(*captured_at);
         }
         PaymentEvent::Failed { failure, .. } => {
             payment.status = PaymentStatus::Failed;
             payment.failure = Some(failure.clone());
+        }
+        PaymentEvent::Voided { reason, .. } => {
+            payment.status = PaymentStatus::Voided;
+            payment.redirect_url = None;
+            payment.failure = Some(Failure { code: reason.clone(), is_retryable: true, by: FailedBy::Buyer });
         }
         PaymentEvent::RefundRequested { refund, .. } => payment.refunds.push(refund.clone()),
         PaymentEvent::Refunded { refund_id, refunded_total_minor, .. } => {

@@ -1,7 +1,7 @@
 //! The port to whoever moves money.
 //!
-//! A provider turns a card into a token, captures money for a token under an idempotency key, and gives money back under
-//! another. Asked again under the same key it does nothing new and gives the first answer: that is what every provider of
+//! A provider turns a card into a token, captures money for a token under an idempotency key, calls a charge off that has not
+//! captured anything, and gives money back under another key. Asked again under the same key it does nothing new and gives the first answer: that is what every provider of
 //! today offers, and what makes a charge safe to repeat after a crash.
 
 use contracts::{Currency, Timestamp};
@@ -55,6 +55,22 @@ pub struct Charge {
     pub is_authenticated: bool,
 }
 
+/// What came of calling a charge off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VoidOutcome {
+    /// Nothing is captured under this key, and nothing will be.
+    Voided,
+    /// The money had been captured: it can only be given back.
+    Captured {
+        /// The provider.
+        provider: String,
+        /// Its name for the charge.
+        provider_ref: String,
+        /// When.
+        captured_at: Timestamp,
+    },
+}
+
 /// Money to be given back.
 #[derive(Clone, Debug)]
 pub struct Refunding {
@@ -81,6 +97,9 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Captures money.
     fn charge(&self, charge: Charge) -> BoxFuture<'static, Result<ChargeOutcome, ProviderDown>>;
+
+    /// Calls a charge off by its key, whether it was ever asked for or not: no later one under this key captures anything.
+    fn void(&self, idempotency_key: String) -> BoxFuture<'static, Result<VoidOutcome, ProviderDown>>;
 
     /// Gives money back.
     fn refund(&self, refund: Refunding) -> BoxFuture<'static, Result<(), ProviderDown>>;

@@ -1,24 +1,31 @@
 //! The payment service: its use cases, and the children of its tree.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contracts::{Money, OrderId, PaymentId, Timestamp, UserId};
 use runtime::{
     AskError, CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster, Row,
     ViewSchema,
+    deadlines::{self, Due},
     operation::{self, Operation},
     supervision::ChildSpec,
 };
 
 use crate::{
     card::Card,
-    payment::{Payment, PaymentCommand, PaymentEntity, PaymentRefusal, PaymentStatus},
+    overdue::Overdue,
+    payment::{EXPIRED, Payment, PaymentCommand, PaymentEntity, PaymentRefusal, PaymentStatus},
     provider::Provider,
     views,
 };
 
 /// The read model: what the journal must be opened with.
 pub const VIEWS: &[ViewSchema] = &[ViewSchema::of::<PaymentEntity>()];
+
+/// How long a command that nobody waits for may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a payment may wait for its order, in milliseconds, unless the shop says otherwise: as long as an order waits for it.
+const WINDOW_MS: i64 = 10 * 60 * 1_000;
 
 /// Why a payment was not made, found or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +45,12 @@ pub enum PaymentError {
         /// By which payment.
         payment_id: PaymentId,
     },
+    /// As many payments of the order have been tried as may be.
+    #[error("too many payments of this order have been tried")]
+    TooManyAttempts,
+    /// The order holds its stock for it no longer.
+    #[error("the order's time to be paid is over")]
+    ReservationExpired,
     /// Not from where it stands.
     #[error("a payment that is {from} cannot do that")]
     InvalidTransition {
@@ -93,6 +106,7 @@ pub struct PaymentService {
     operations: Entities<Operation>,
     journal: Arc<dyn Journal>,
     provider: Arc<dyn Provider>,
+    window_ms: i64,
 }
 
 impl PaymentService {
@@ -106,7 +120,18 @@ impl PaymentService {
             operations: Entities::new(Arc::clone(&journal), gate, operation::config(), roster),
             journal,
             provider,
+            window_ms: WINDOW_MS,
         }
+    }
+
+    /// With this time for a payment to wait for its order, in milliseconds.
+    #[must_use]
+    pub fn within(self, window_ms: i64) -> Self {
+        Self { window_ms, ..self }
+    }
+
+    pub(crate) fn window_ms(&self) -> i64 {
+        self.window_ms
     }
 
     /// What its supervisor starts.
@@ -114,6 +139,7 @@ impl PaymentService {
     pub fn children(&self) -> Vec<ChildSpec> {
         let mut children = self.payments.shards();
         children.extend(self.operations.shards());
+        children.push(deadlines::clock("overdue", Overdue(self.clone())));
         children
     }
 
@@ -136,12 +162,18 @@ impl PaymentService {
     }
 
     /// Makes a payment: it is written down, the order is asked, the provider is asked, and the answer comes when it is
-    /// decided. Asked again with the same `payment_id` it is the same payment.
+    /// decided. Asked again with the same `payment_id` it is the same payment. One that cannot be is refused before anything
+    /// is written down.
     ///
     /// # Errors
     /// [`PaymentError::StillProcessing`] when it was not decided in time: it goes on.
     pub async fn pay(&self, new: NewPayment, context: &RequestContext) -> Result<Payment, PaymentError> {
         let (order_id, payment_id) = (new.order_id.clone(), new.payment_id.clone());
+        let wanted = payment_id.clone();
+        let refused = self.payments.read(order_id.as_str(), context.deadline, move |payments, _| {
+            if payments.get(&wanted).is_some() { Ok(()) } else { payments.may_be_paid() }
+        });
+        refused.await?.map_err(AskError::Refused)?;
         let command_id = CommandId::of(&["request", payment_id.as_str()]);
         let request = PaymentCommand::Request(Box::new(self.requested(new, context)));
         self.payments.ask(order_id.as_str(), request, context.command(command_id)).await?;
@@ -151,17 +183,32 @@ impl PaymentService {
     /// Goes on with a payment whose buyer has proved who they are.
     ///
     /// # Errors
-    /// [`PaymentError::InvalidTransition`] when it does not wait for that.
+    /// [`PaymentError::InvalidTransition`] when it does not wait for that, as one that was voided;
+    /// [`PaymentError::ReservationExpired`] when its order holds its stock no longer: then it is voided.
     pub async fn confirm(
         &self,
         payment_id: &PaymentId,
         command_id: CommandId,
         context: &RequestContext,
     ) -> Result<Payment, PaymentError> {
-        let payment = self.payment(payment_id).await?;
-        let confirm = PaymentCommand::Confirm { payment_id: payment_id.clone() };
+        let payment = not_voided(self.payment(payment_id).await?)?;
+        let now = Timestamp::from_millis(context.at_ms);
+        let confirm = PaymentCommand::Confirm { payment_id: payment_id.clone(), now };
         self.payments.ask(payment.order_id.as_str(), confirm, context.command(command_id)).await?;
-        self.decided(&payment.order_id, payment_id, context).await
+        not_voided(self.decided(&payment.order_id, payment_id, context).await?)
+    }
+
+    /// The payments that are open since `before_ms` or longer: the first `limit` behind `after`.
+    pub(crate) async fn open_since(
+        &self,
+        before_ms: i64,
+        after: Option<Due>,
+        limit: u32,
+    ) -> Result<Vec<Due>, JournalError> {
+        let after = after.unwrap_or_default();
+        let params = vec![before_ms.into(), after.at_ms.into(), (&*after.id).into(), i64::from(limit).into()];
+        let rows = self.journal.query(views::OPEN_SINCE, params).await?;
+        rows.iter().map(|row| Ok(Due { at_ms: row.integer(0)?, id: row.text(1)?.into() })).collect()
     }
 
     /// A payment by its id.
@@ -239,6 +286,15 @@ impl PaymentService {
     }
 }
 
+/// A payment that may still be confirmed, or was.
+fn not_voided(payment: Payment) -> Result<Payment, PaymentError> {
+    match (payment.status, &payment.failure) {
+        (PaymentStatus::Voided, Some(failure)) if failure.code == EXPIRED => Err(PaymentError::ReservationExpired),
+        (PaymentStatus::Voided, _) => Err(PaymentError::InvalidTransition { from: payment.status.name().to_owned() }),
+        _ => Ok(payment),
+    }
+}
+
 fn read_payment(row: &Row) -> Result<Payment, JournalError> {
     serde_json::from_str(row.text(0)?).map_err(|error| JournalError::Corrupt(error.to_string()))
 }
@@ -249,6 +305,7 @@ impl From<AskError<PaymentRefusal>> for PaymentError {
             AskError::Refused(PaymentRefusal::Unknown) => Self::NotFound,
             AskError::Refused(PaymentRefusal::InProgress { payment_id }) => Self::InProgress { payment_id },
             AskError::Refused(PaymentRefusal::AlreadyPaid { payment_id }) => Self::AlreadyPaid { payment_id },
+            AskError::Refused(PaymentRefusal::TooManyAttempts) => Self::TooManyAttempts,
             AskError::Refused(PaymentRefusal::InvalidTransition { from }) => Self::InvalidTransition { from },
             AskError::Refused(PaymentRefusal::ExceedsRemaining { .. })
             | AskError::Parked { .. }

@@ -19,6 +19,8 @@ CREATE TABLE IF NOT EXISTS payments (
     doc            TEXT    NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS payments_by_order ON payments (order_id, created_ms, payment_id);
+CREATE INDEX IF NOT EXISTS payments_open ON payments (created_ms, payment_id)
+    WHERE status IN ('created', 'processing', 'requires_action');
 -- The sums over all payments: one row, kept with each change of one.
 CREATE TABLE IF NOT EXISTS payment_sums (
     one            INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
@@ -27,6 +29,10 @@ CREATE TABLE IF NOT EXISTS payment_sums (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// The payments that are open since a time or longer, after one of them.
+pub const OPEN_SINCE: &str = "SELECT created_ms, payment_id FROM payments \
+                              WHERE status IN ('created', 'processing', 'requires_action') AND created_ms <= ?1 \
+                              AND (created_ms, payment_id) > (?2, ?3) ORDER BY created_ms, payment_id LIMIT ?4";
 /// A payment by its id.
 pub const BY_ID: &str = "SELECT doc FROM payments WHERE payment_id = ?1";
 /// The payments of an order, oldest first.

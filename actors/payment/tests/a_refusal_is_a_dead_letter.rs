@@ -117,7 +117,7 @@ fn refund(name: &str, payment: &str, amount_minor: i64) -> Message {
 }
 
 fn approve() -> Message {
-    Message::ApprovePayment { payment_id: payment_id("pay_1"), order_id: order_id() }
+    Message::ApprovePayment { payment_id: payment_id("pay_1"), order_id: order_id(), expires_at: None }
 }
 
 fn is_dead_letter(heard: &Result<(), InboxError>) -> bool {

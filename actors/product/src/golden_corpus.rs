@@ -128,6 +128,13 @@ fn every_event_of_a_stock_item_can_be_read() {
             order_id: order_id(),
             standing: ReservationStanding::Committed,
         },
+        StockEvent::HoldOverdue { .. } => StockEvent::HoldOverdue {
+            reservation_id: reservation_id(),
+            order_id: order_id(),
+            quantity,
+            expires_at: at(),
+            ask_again_at: at(),
+        },
     });
     samples.push(adjusted(None));
     assert_numbered(&golden::history::<StockItem>("sku_1", &samples), samples.iter().map(StockEvent::publishes));

@@ -10,6 +10,7 @@
 //! - `product`: the entity [`ProductId`](contracts::ProductId): what is sold, for how much.
 //! - `stock_item`: the entity [`Sku`](contracts::Sku): the single writer of one SKU's stock; `levels`: its numbers and the
 //!   law that they obey.
+//! - `holds`: the stock that is held beyond its time, and who is asked about it.
 //! - `views`: the tables of the read model; `catalog`: the questions asked of it.
 //! - `outbox`, `inbox`: events to messages, messages to commands.
 //! - `service`: the use cases; `validation`: what a product must look like.
@@ -27,6 +28,7 @@ mod catalog;
 mod error;
 #[cfg(test)]
 mod golden_corpus;
+mod holds;
 mod inbox;
 mod levels;
 mod outbox;

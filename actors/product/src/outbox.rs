@@ -86,6 +86,9 @@ fn of_stock(sku: Sku, event: StockEvent) -> Option<Message> {
         StockEvent::Settled { reservation_id, order_id, standing } => {
             Message::StockSettled { reservation_id, order_id, sku, standing }
         }
+        StockEvent::HoldOverdue { reservation_id, order_id, quantity, expires_at, .. } => {
+            Message::StockHoldOverdue { reservation_id, order_id, sku, quantity, expires_at }
+        }
         StockEvent::Released { reservation_id, order_id, quantity, reason } => {
             Message::StockReleased { reservation_id, order_id, sku, quantity, reason }
         }

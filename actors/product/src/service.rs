@@ -8,12 +8,13 @@ use std::sync::Arc;
 use contracts::{Envelope, EventId, InboxError, Money, ProductId, Sku, Timestamp};
 use runtime::{
     CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, Recorded, RequestContext, Roster, ViewSchema,
-    supervision::ChildSpec,
+    deadlines, supervision::ChildSpec,
 };
 
 use crate::{
     catalog::ProductDetail,
     error::{FieldError, ProductError, of_stock},
+    holds::OverdueHolds,
     inbox, outbox,
     product::{Content, Product, ProductCommand, ProductEvent},
     stock_item::{Stock, StockCommand, StockEvent, StockItem},
@@ -127,6 +128,8 @@ impl ProductService {
     pub fn children(&self) -> Vec<ChildSpec> {
         let mut children = self.products.shards();
         children.extend(self.stock.shards());
+        let holds = OverdueHolds { stock: self.stock.clone(), journal: Arc::clone(&self.journal) };
+        children.push(deadlines::clock("overdue-holds", holds));
         children
     }
 

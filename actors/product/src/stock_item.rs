@@ -4,6 +4,7 @@
 //! as an event, so that the one who asked hears of it through the journal: a reservation that does not fit is an event too,
 //! and no refusal. All of it is idempotent by reservation id, whatever the command's id. It does not watch the clock: when a
 //! hold has run out, its order releases it; one that is paid before that is still held, so committing it takes from nobody.
+//! Where the order does not, the sweep of [`crate::holds`] has it asked.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     levels::{Levels, ON_HAND_MAX},
-    views::{STOCK_TABLES, UPSERT_RESERVATION, UPSERT_STOCK},
+    views::{ASK_AGAIN_AT, STOCK_TABLES, UPSERT_RESERVATION, UPSERT_STOCK},
 };
 
 #[cfg(test)]
@@ -49,6 +50,8 @@ pub enum StockCommand {
     Release { reservation_id: ReservationId, reason: String },
     /// Asked again for want of an answer: the same as `Commit` or `Release`, but answered where there is nothing to do.
     Settle { reservation_id: ReservationId, order_id: OrderId, wanted: Settlement },
+    /// It is held beyond its time: ask the order that it is held for. `ask_again_at` is when that is due once more.
+    AskOwner { reservation_id: ReservationId, expires_at: Timestamp, ask_again_at: Timestamp },
 }
 
 /// What happened.
@@ -80,6 +83,14 @@ pub enum StockEvent {
     Released { reservation_id: ReservationId, order_id: OrderId, quantity: Quantity, reason: String },
     /// Somebody asked again, and nothing was to do: this is where the reservation stands.
     Settled { reservation_id: ReservationId, order_id: OrderId, standing: ReservationStanding },
+    /// Units are held beyond their time: the order that they are held for is asked.
+    HoldOverdue {
+        reservation_id: ReservationId,
+        order_id: OrderId,
+        quantity: Quantity,
+        expires_at: Timestamp,
+        ask_again_at: Timestamp,
+    },
 }
 
 impl EventPayload for StockEvent {
@@ -95,6 +106,7 @@ impl EventPayload for StockEvent {
             Self::CommitRejected { .. } => "stock.commit_rejected",
             Self::Released { .. } => "stock.released",
             Self::Settled { .. } => "stock.settled",
+            Self::HoldOverdue { .. } => "stock.hold_overdue",
         }
     }
 }
@@ -113,6 +125,7 @@ impl StockEvent {
             | Self::Reacquired { .. }
             | Self::CommitRejected { .. }
             | Self::Settled { .. }
+            | Self::HoldOverdue { .. }
             | Self::Released { .. } => 1,
         }
     }
@@ -217,6 +230,7 @@ type Decision = Result<Vec<StockEvent>, StockRefusal>;
 impl Entity for StockItem {
     const KIND: &'static str = "stock";
     const TABLES: &'static [&'static str] = &[STOCK_TABLES];
+    const VIEW_VERSION: u32 = 2;
     type State = Stock;
     type Command = StockCommand;
     type Event = StockEvent;
@@ -237,6 +251,9 @@ impl Entity for StockItem {
             StockCommand::Release { reservation_id, reason } => Ok(release(stock, reservation_id, reason)),
             StockCommand::Settle { reservation_id, order_id, wanted } => {
                 Ok(settle(stock, reservation_id, order_id, wanted))
+            }
+            StockCommand::AskOwner { reservation_id, expires_at, ask_again_at } => {
+                Ok(ask_owner(stock, reservation_id, expires_at, ask_again_at))
             }
         }
     }
@@ -272,7 +289,7 @@ impl Entity for StockItem {
                 stock.levels.committed += units(*quantity);
                 stock.set_status(reservation_id, ReservationStatus::Committed);
             }
-            StockEvent::CommitRejected { .. } | StockEvent::Settled { .. } => {}
+            StockEvent::CommitRejected { .. } | StockEvent::Settled { .. } | StockEvent::HoldOverdue { .. } => {}
             StockEvent::Released { reservation_id, order_id, quantity, .. } => {
                 match stock.reservations.get(reservation_id).map(|reservation| reservation.status) {
                     Some(ReservationStatus::Reserved) => stock.levels.reserved -= units(*quantity),
@@ -288,6 +305,10 @@ impl Entity for StockItem {
     }
 
     fn views(sku: &EntityId, stock: &Stock, event: &StockEvent, _: i64) -> Vec<ViewWrite> {
+        if let StockEvent::HoldOverdue { reservation_id, ask_again_at, .. } = event {
+            let params = vec![reservation_id.as_str().into(), (&**sku).into(), ask_again_at.as_millis().into()];
+            return vec![ViewWrite::new(ASK_AGAIN_AT, params)];
+        }
         // A rejection, of which a sale brings more than of anything else, writes no row.
         if !changes_stock(event) {
             return Vec::new();
@@ -413,6 +434,25 @@ fn settle(stock: &Stock, reservation_id: ReservationId, order_id: OrderId, wante
     vec![StockEvent::Settled { reservation_id, order_id, standing }]
 }
 
+/// Only what is held has an owner to ask: what is sold, free or unknown is decided.
+fn ask_owner(
+    stock: &Stock,
+    reservation_id: ReservationId,
+    expires_at: Timestamp,
+    ask_again_at: Timestamp,
+) -> Vec<StockEvent> {
+    match stock.reservations.get(&reservation_id) {
+        Some(reservation) if reservation.status == ReservationStatus::Reserved => vec![StockEvent::HoldOverdue {
+            order_id: reservation.order_id.clone(),
+            quantity: reservation.quantity,
+            reservation_id,
+            expires_at,
+            ask_again_at,
+        }],
+        _ => vec![],
+    }
+}
+
 fn units(quantity: Quantity) -> i64 {
     i64::from(quantity.get())
 }
@@ -420,7 +460,10 @@ fn units(quantity: Quantity) -> i64 {
 fn changes_stock(event: &StockEvent) -> bool {
     !matches!(
         event,
-        StockEvent::ReservationRejected { .. } | StockEvent::CommitRejected { .. } | StockEvent::Settled { .. }
+        StockEvent::ReservationRejected { .. }
+            | StockEvent::CommitRejected { .. }
+            | StockEvent::Settled { .. }
+            | StockEvent::HoldOverdue { .. }
     )
 }
 
@@ -459,7 +502,8 @@ fn reservation_row(sku: &EntityId, event: &StockEvent) -> Option<ViewWrite> {
         | StockEvent::Adjusted { .. }
         | StockEvent::ReservationRejected { .. }
         | StockEvent::CommitRejected { .. }
-        | StockEvent::Settled { .. } => return None,
+        | StockEvent::Settled { .. }
+        | StockEvent::HoldOverdue { .. } => return None,
     };
     let params = vec![
         reservation_id.as_str().into(),

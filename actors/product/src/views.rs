@@ -53,6 +53,8 @@ CREATE TABLE IF NOT EXISTS reservations (
     PRIMARY KEY (reservation_id, sku)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS reservations_by_order ON reservations (order_id);
+CREATE INDEX IF NOT EXISTS reservations_held ON reservations (expires_at, reservation_id, sku)
+    WHERE status = 'reserved';
 ";
 
 /// A product leaves the count of its category, if it is in one…
@@ -84,3 +86,11 @@ pub const UPSERT_STOCK: &str = "INSERT INTO stock \
 pub const UPSERT_RESERVATION: &str = "INSERT INTO reservations \
     (reservation_id, sku, order_id, quantity, status, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
     ON CONFLICT (reservation_id, sku) DO UPDATE SET status = excluded.status";
+
+/// When the order of a hold is asked once more.
+pub const ASK_AGAIN_AT: &str = "UPDATE reservations SET expires_at = ?3 WHERE reservation_id = ?1 AND sku = ?2";
+
+/// The holds beyond their time, after one of them.
+pub const HELD_SINCE: &str = "SELECT expires_at, reservation_id, sku FROM reservations \
+    WHERE status = 'reserved' AND expires_at <= ?1 AND (expires_at, reservation_id, sku) > (?2, ?3, ?4) \
+    ORDER BY expires_at, reservation_id, sku LIMIT ?5";

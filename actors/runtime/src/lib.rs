@@ -11,6 +11,7 @@
 //! - [`shard`]: who is awake, who goes to sleep, what waits for whom; [`seen`]: which commands have been here before.
 //! - [`journal`]: the log: events, command ids and views in one transaction; SQLite is the default.
 //! - [`operation`]: one key, one execution, one stored result: the entity behind idempotency keys.
+//! - [`deadlines`]: the clock that wakes what waits when its time is over.
 //! - [`parking`]: entities that fall again and again are left alone for a while.
 //! - [`private_files`]: files and folders that only their owner reads.
 //! - [`supervision`]: trees on ractor's links: strategies, restart intensity, backoff, and who is stuck in a message.
@@ -31,6 +32,7 @@
 pub mod admission;
 pub mod command;
 pub mod current;
+pub mod deadlines;
 pub mod entities;
 pub mod entity;
 pub mod inspection;

@@ -138,7 +138,9 @@ impl OperationState {
         self.fingerprint.as_deref().is_some_and(|known| known != fingerprint)
     }
 
-    fn is_forgotten(&self, now_ms: i64) -> bool {
+    /// True once the answer is kept no longer: the key is new again.
+    #[must_use]
+    pub fn is_forgotten(&self, now_ms: i64) -> bool {
         self.result.as_ref().is_some_and(|(_, at_ms)| now_ms - at_ms >= KEPT_MS)
     }
 }
@@ -258,6 +260,40 @@ mod tests {
         assert_eq!(Operation::decide(&state, begin_at(10, "g", "x", "p1:b")), Err(OperationRefusal::OtherRequest));
         let a_day_later = Operation::decide(&state, begin_at(5 + KEPT_MS, "g", "new", "p1:b"));
         assert_eq!(ids_begun(a_day_later), ["new"]);
+    }
+
+    #[test]
+    fn an_answer_is_kept_for_a_day_by_a_clock_as_large_as_real_ones() {
+        let now_ms = 1_764_000_000_000;
+        let finish = OperationCommand::Finish { holder: "p1:a".into(), result: "r".into(), now_ms };
+        let state = after(&[begin_at(now_ms, "f", "first", "p1:a"), finish]);
+        for age_ms in [0, 1, LEASE_MS, KEPT_MS - 1] {
+            let now_ms = now_ms + age_ms;
+            assert_eq!((state.answer(now_ms), state.is_forgotten(now_ms)), (Some("r"), false), "{age_ms}");
+            let again = Operation::decide(&state, begin_at(now_ms, "f", "x", "p2:b"));
+            assert_eq!(again, Err(OperationRefusal::Finished { result: "r".into() }), "{age_ms}");
+        }
+        for age_ms in [KEPT_MS, KEPT_MS + 1] {
+            let now_ms = now_ms + age_ms;
+            assert_eq!((state.answer(now_ms), state.is_forgotten(now_ms)), (None, true), "{age_ms}");
+            assert_eq!(ids_begun(Operation::decide(&state, begin_at(now_ms, "f", "new", "p2:b"))), ["new"]);
+        }
+        let running = after(&[begin_at(now_ms, "f", "first", "p1:a")]);
+        let in_progress = |age_ms| Operation::decide(&running, begin_at(now_ms + age_ms, "f", "x", "p1:b"));
+        assert_eq!(in_progress(LEASE_MS - 1), Err(OperationRefusal::InProgress));
+        assert_eq!(ids_begun(in_progress(LEASE_MS)), ["first"]);
+    }
+
+    #[test]
+    fn only_its_holder_gives_a_lease_back() {
+        let release = |holder: &str| OperationCommand::Release { holder: holder.into() };
+        let held = after(&[begin_at(0, "f", "first", "p1:a"), release("p1:b")]);
+        assert_eq!(Operation::decide(&held, begin_at(1, "f", "x", "p1:c")), Err(OperationRefusal::InProgress));
+        let free = after(&[begin_at(0, "f", "first", "p1:a"), release("p1:a")]);
+        assert_eq!(free.lease, None);
+        assert_eq!(Operation::decide(&free, release("p1:a")), Ok(vec![]));
+        let done = OperationCommand::Finish { holder: "p1:a".into(), result: "r".into(), now_ms: 1 };
+        assert_eq!(Operation::decide(&free, done), Err(OperationRefusal::NotHolder));
     }
 
     #[test]

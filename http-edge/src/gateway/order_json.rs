@@ -71,7 +71,7 @@ fn item(line: &OrderedLine, money: impl Fn(i64) -> Result<Money, ApiError>) -> R
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use contracts::{Currency, OrderId, PaymentId, ProductId, Quantity, ReservationId, Sku, Timestamp, UserId};
     use order_service::Draft;
@@ -119,6 +119,9 @@ mod tests {
             refunded_minor: 0,
             published: 0,
             debts: order_service::debts::Debts::default(),
+            captured_by: BTreeSet::new(),
+            is_action_required: false,
+            late_payment: None,
         }
     }
 

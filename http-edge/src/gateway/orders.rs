@@ -174,6 +174,12 @@ async fn cancel(shop: Arc<Shop>, mut call: Call, id: &str) -> Result<Response, A
     let body = call.request.optional_json_bytes(JSON_BYTES_MAX).await?;
     let said = fields::read(&body, |form| form.optional_text("reason", 0..=REASON_MAX))?;
     let keyed = Keyed::new(&shop, user.user_id.as_str(), &call.request, CANCEL, &key, &body)?;
+    if idempotent::is_new(&shop, operations, &keyed, &call.context).await? {
+        let order = seen_by(&shop, &user, id, &call.context).await?;
+        if !order.can_be_cancelled() {
+            return Err(cannot_cancel(order.status.name()));
+        }
+    }
     let ids = vec![RefundId::generate().to_string()];
     let (request_id, context, id) = (call.request.request_id().clone(), call.context, id.to_owned());
     let work = {
@@ -198,10 +204,14 @@ async fn cancelled(
     let command_id = CommandId::of(&["cancel", refund_id.as_str()]);
     let cancelled = shop.orders.get()?.cancel(order_id, reason, refund_id, command_id, context).await;
     let order = cancelled.map_err(|error| match error {
-        OrderError::InvalidTransition { from } => ApiError::invalid_state_transition(&from, "cancel this order"),
+        OrderError::InvalidTransition { from } => cannot_cancel(&from),
         error => error.into(),
     })?;
     let is_done = order.status == OrderStatus::Cancelled;
     let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(Answer::json(status, &order_json::as_it_stands(&order)?)?.tagged(order.revision))
+}
+
+fn cannot_cancel(from: &str) -> ApiError {
+    ApiError::invalid_state_transition(from, "cancel this order")
 }

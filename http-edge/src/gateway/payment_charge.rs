@@ -30,7 +30,9 @@ pub(super) async fn charged(shop: &Shop, mut new: NewPayment, context: &RequestC
             Err(PaymentError::StillProcessing { payment_id }) => return undecided(shop, &payment_id).await,
             Err(PaymentError::InProgress { payment_id: other }) if other != new.payment_id => {
                 match status_of(shop, &new.order_id, &other, context).await? {
-                    Some(PaymentStatus::Failed) => new.payment_id = follower(&new.payment_id, &other),
+                    Some(PaymentStatus::Failed | PaymentStatus::Voided) => {
+                        new.payment_id = follower(&new.payment_id, &other)
+                    }
                     Some(status) if !status.is_open() => return Err(already_paid().with("payment_id", &other)),
                     _ => return Err(ApiError::payment_in_progress()),
                 }

@@ -1,7 +1,7 @@
 //! How the API shows a payment.
 
 use contracts::{Money, Timestamp};
-use payment_service::Payment;
+use payment_service::{Payment, PaymentStatus};
 
 use crate::error::ApiError;
 use crate::json::Object;
@@ -25,6 +25,7 @@ pub(super) fn payment(payment: &Payment) -> Result<Object, ApiError> {
         None => object,
     };
     let object = match &payment.failure {
+        Some(failure) if payment.status == PaymentStatus::Voided => object.field("void_reason", &failure.code),
         Some(failure) => object.field("decline_code", &failure.code).field("retryable", &failure.is_retryable),
         None => object,
     };

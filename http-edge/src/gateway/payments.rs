@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::{OrderId, PaymentId, RequestId};
-use order_service::{Order, OrderStatus};
+use contracts::{OrderId, PaymentId, RequestId, Timestamp};
+use order_service::Order;
 use payment_service::{FailedBy, NewPayment, Payment, PaymentError, PaymentStatus};
 use runtime::operation::{LEASE_MS, Operation};
 use runtime::{CommandId, Entities, RequestContext};
@@ -17,7 +17,7 @@ use super::{Call, is_staff, payment_json};
 use crate::auth::Principal;
 use crate::body::JSON_BYTES_MAX;
 use crate::error::ApiError;
-use crate::failures::{already_paid, refused_by_order};
+use crate::failures::refused_by_order;
 use crate::idempotency::IdempotencyKey;
 use crate::idempotent::{self, Answer, Attempt, Keyed};
 use crate::json::Object;
@@ -67,12 +67,26 @@ async fn pay(shop: Arc<Shop>, mut call: Call) -> Result<Response, ApiError> {
     let Some(key) = key else {
         // Without a key the payment service itself sees to it that an order is paid once.
         let attempt = Attempt { ids, is_resumed: false };
+        payable(&shop, &user, &form, &context).await?;
         return Ok(paid(&shop, &user, form, &attempt, &context).await?.into_response());
     };
     let keyed = Keyed::new(&shop, user.user_id.as_str(), &call.request, ROUTE, &key, &body)?;
+    // What an order does not take is refused before anything is written down, however often it is asked.
+    let is_checked = idempotent::is_new(&shop, operations, &keyed, &context).await?;
+    if is_checked {
+        payable(&shop, &user, &form, &context).await?;
+    }
     let work = {
         let (shop, context) = (Arc::clone(&shop), context.clone());
-        move |attempt| async move { paid(&shop, &user, form, &attempt, &context).await }
+        move |attempt: Attempt| async move {
+            // An earlier attempt may have paid this very order: then the services know what to say, and say it again.
+            match attempt.is_resumed {
+                false if !is_checked => payable(&shop, &user, &form, &context).await?,
+                true => own_order(&shop, &user, &form.order_id, &context).await.map(|_| ())?,
+                false => {}
+            }
+            paid(&shop, &user, form, &attempt, &context).await
+        }
     };
     idempotent::once(shop, operations, keyed, ids, request_id, context, work).await
 }
@@ -89,12 +103,6 @@ async fn paid(
     context: &RequestContext,
 ) -> Result<Answer, ApiError> {
     let payment_id: PaymentId = attempt.id(0)?;
-    let order = own_order(shop, user, &form.order_id, context).await?;
-    // An earlier attempt may have paid this very order: then the services know what to say, and say it again.
-    if !attempt.is_resumed {
-        check_payable(&order)?;
-        check_amount(&order, &form)?;
-    }
     if !(attempt.is_resumed && is_written(shop, &payment_id).await?) {
         payment_form::check_expiry(&form.card)?;
     }
@@ -133,17 +141,16 @@ async fn own_order(
     if order.draft.user_id == user.user_id { Ok(order) } else { Err(ApiError::not_found("order")) }
 }
 
-fn check_payable(order: &Order) -> Result<(), ApiError> {
-    match order.status {
-        OrderStatus::Pending => Ok(()),
-        OrderStatus::PaymentProcessing => Err(ApiError::payment_in_progress()),
-        OrderStatus::Paid => Err(already_paid()),
-        OrderStatus::Cancelled if order.cancel_reason.as_deref() == Some("expired") => {
-            Err(ApiError::reservation_expired())
-        }
-        OrderStatus::Cancelled => Err(refused_by_order("order_cancelled")),
-        OrderStatus::Placing | OrderStatus::Rejected => Err(ApiError::not_found("order")),
+/// That it is the buyer's own order, takes a payment now, and takes this amount.
+///
+/// # Errors
+/// What the order would say to such a payment.
+async fn payable(shop: &Shop, user: &Principal, form: &PaymentForm, context: &RequestContext) -> Result<(), ApiError> {
+    let order = own_order(shop, user, &form.order_id, context).await?;
+    if let Some(reason) = order.refusal_of_payment(Timestamp::from_millis(context.at_ms)) {
+        return Err(refused_by_order(reason));
     }
+    check_amount(&order, form)
 }
 
 fn check_amount(order: &Order, form: &PaymentForm) -> Result<(), ApiError> {
@@ -158,11 +165,14 @@ async fn decided(
     success: StatusCode,
     context: &RequestContext,
 ) -> Result<Answer, ApiError> {
-    if payment.status != PaymentStatus::RequiresAction {
-        settle(shop, payment, context).await;
-    }
+    settle(shop, payment, context).await;
     match (payment.status, &payment.failure) {
         (PaymentStatus::Failed, Some(failure)) if failure.by == FailedBy::Order => Err(refused_by_order(&failure.code)),
+        (PaymentStatus::Voided, failure) => {
+            let reason = failure.as_ref().map_or("voided", |failure| failure.code.as_str());
+            let voided = ApiError::conflict("This payment was voided before anything was charged");
+            Err(voided.with("payment_id", &payment.payment_id).with("void_reason", &reason))
+        }
         (PaymentStatus::Failed, failure) => {
             let (code, is_retryable) =
                 failure.as_ref().map_or(("declined", false), |failure| (&failure.code, failure.is_retryable));
@@ -175,7 +185,9 @@ async fn decided(
 /// So that the order reads as its payment does. If it takes too long, it will a little later.
 async fn settle(shop: &Shop, payment: &Payment, context: &RequestContext) {
     let context = RequestContext { deadline: Instant::now() + SETTLE_PATIENCE, ..context.clone() };
-    if let Err(error) = neighbours::settled(shop, &payment.order_id, &payment.payment_id, &context).await {
+    let is_action_required = payment.status == PaymentStatus::RequiresAction;
+    let settled = neighbours::settled(shop, &payment.order_id, &payment.payment_id, is_action_required, &context).await;
+    if let Err(error) = settled {
         tracing::warn!(order_id = %payment.order_id, ?error, "the order has not taken account of its payment yet");
     }
 }
@@ -217,6 +229,12 @@ async fn confirm(shop: Arc<Shop>, mut call: Call, id: &str) -> Result<Response, 
     let keyed = Keyed::new(&shop, user.user_id.as_str(), &call.request, CONFIRM, &key, &body)?;
     let ids = vec![RequestId::generate().to_string()];
     let (request_id, context, id) = (call.request.request_id().clone(), patient(call.context), id.to_owned());
+    if idempotent::is_new(&shop, operations, &keyed, &context).await? {
+        let payment = seen_by(&shop, &user, &id).await?;
+        if payment.status != PaymentStatus::RequiresAction {
+            return Err(cannot_confirm(payment.status.name()));
+        }
+    }
     let work = {
         let (shop, context) = (Arc::clone(&shop), context.clone());
         move |attempt: Attempt| async move {
@@ -239,9 +257,11 @@ async fn confirmed(
         Err(PaymentError::StillProcessing { .. }) => {
             Answer::json(StatusCode::ACCEPTED, &payment_json::processing(payment)?)
         }
-        Err(PaymentError::InvalidTransition { from }) => {
-            Err(ApiError::invalid_state_transition(&from, "confirm this payment"))
-        }
+        Err(PaymentError::InvalidTransition { from }) => Err(cannot_confirm(&from)),
         Err(error) => Err(error.into()),
     }
+}
+
+fn cannot_confirm(from: &str) -> ApiError {
+    ApiError::invalid_state_transition(from, "confirm this payment")
 }

@@ -16,7 +16,7 @@ use runtime::{
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::{Charge, ChargeOutcome, Provider, ProviderDown, Refunding};
+use super::{Charge, ChargeOutcome, Provider, ProviderDown, Refunding, VoidOutcome};
 use crate::{card::Card, payment::Method};
 
 /// The read model of its books: what their journal must be opened with.
@@ -50,6 +50,8 @@ const SUMS: &str = "SELECT captured_minor, refunded_minor FROM charge_sums WHERE
 
 /// How long it may take to answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Why a charge that was called off is declined.
+const CALLED_OFF: &str = "voided";
 /// Its name in events.
 const NAME: &str = "sandbox";
 /// The card that is accepted whatever its expiry.
@@ -75,6 +77,7 @@ struct BookedCharge;
 #[derive(Clone, Debug)]
 enum BookCommand {
     Capture { token: String, amount_minor: i64, currency: Currency, is_authenticated: bool, at: Timestamp },
+    CallOff {},
     GiveBack { key: String, amount_minor: i64 },
 }
 
@@ -83,6 +86,7 @@ enum Booked {
     Captured { amount_minor: i64, currency: Currency, at: Timestamp },
     Declined { code: String },
     ActionRequired {},
+    CalledOff {},
     GivenBack { key: String, amount_minor: i64 },
 }
 
@@ -92,6 +96,7 @@ impl EventPayload for Booked {
             Self::Captured { .. } => "charge.captured",
             Self::Declined { .. } => "charge.declined",
             Self::ActionRequired {} => "charge.action_required",
+            Self::CalledOff {} => "charge.called_off",
             Self::GivenBack { .. } => "charge.given_back",
         }
     }
@@ -131,6 +136,11 @@ impl Entity for BookedCharge {
                     token => Booked::Declined { code: token.trim_start_matches("tok_").to_owned() },
                 }])
             }
+            // From then on it is declined.
+            BookCommand::CallOff {} if book.captured.is_none() && book.declined.is_none() => {
+                Ok(vec![Booked::CalledOff {}])
+            }
+            BookCommand::CallOff {} => Ok(vec![]),
             BookCommand::GiveBack { key, .. } if book.given_back.iter().any(|(known, _)| *known == key) => Ok(vec![]),
             BookCommand::GiveBack { key, amount_minor } => {
                 let captured = book.captured.map_or(0, |(amount, _)| amount);
@@ -147,6 +157,7 @@ impl Entity for BookedCharge {
             Booked::Captured { amount_minor, at, .. } => book.captured = Some((*amount_minor, *at)),
             Booked::Declined { code } => book.declined = Some(code.clone()),
             Booked::ActionRequired {} => {}
+            Booked::CalledOff {} => book.declined = Some(CALLED_OFF.to_owned()),
             Booked::GivenBack { key, amount_minor } => book.given_back.push((key.clone(), *amount_minor)),
         }
     }
@@ -222,6 +233,24 @@ impl Provider for SandboxProvider {
         .boxed()
     }
 
+    fn void(&self, idempotency_key: String) -> BoxFuture<'static, Result<VoidOutcome, ProviderDown>> {
+        let books = self.books.clone();
+        async move {
+            let meta = CommandMeta::new(CommandId::of(&["call-off", &idempotency_key]), PATIENCE);
+            let deadline = meta.deadline;
+            books.ask(idempotency_key.as_str(), BookCommand::CallOff {}, meta).await.map_err(down)?;
+            let key = idempotency_key.clone();
+            let outcome = books.read(idempotency_key.as_str(), deadline, move |book, _| outcome_of(book, &key)).await;
+            Ok(match outcome.map_err(down)? {
+                ChargeOutcome::Captured { provider, provider_ref, captured_at } => {
+                    VoidOutcome::Captured { provider, provider_ref, captured_at }
+                }
+                ChargeOutcome::RequiresAction { .. } | ChargeOutcome::Declined { .. } => VoidOutcome::Voided,
+            })
+        }
+        .boxed()
+    }
+
     fn refund(&self, refund: Refunding) -> BoxFuture<'static, Result<(), ProviderDown>> {
         let books = self.books.clone();
         async move {
@@ -285,6 +314,7 @@ mod golden_corpus {
             },
             Booked::Declined { .. } => Booked::Declined { code: "card_declined".into() },
             Booked::ActionRequired {} => Booked::ActionRequired {},
+            Booked::CalledOff {} => Booked::CalledOff {},
             Booked::GivenBack { .. } => Booked::GivenBack { key: "rfnd_1".into(), amount_minor: 500 },
         });
         golden::check::<BookedCharge>(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/charge"), samples);

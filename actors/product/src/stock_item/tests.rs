@@ -36,6 +36,11 @@ fn release_of(number: u32) -> StockCommand {
     StockCommand::Release { reservation_id: reservation(number), reason: "test".into() }
 }
 
+fn ask_owner_of(number: u32) -> StockCommand {
+    let ask_again_at = Timestamp::from_seconds(300);
+    StockCommand::AskOwner { reservation_id: reservation(number), expires_at: Timestamp::EPOCH, ask_again_at }
+}
+
 fn receive_of(quantity: u32) -> StockCommand {
     StockCommand::Receive { product_id: product(1), quantity, reason: "test".into() }
 }
@@ -210,6 +215,22 @@ fn a_view_is_the_changed_rows_only() {
     assert_eq!(stock.version, 2);
 }
 
+#[test]
+fn only_for_what_is_held_an_order_is_asked_and_nothing_changes_by_asking() {
+    let mut stock =
+        given(&[receive_of(9), reserve_of(1, 2), reserve_of(2, 1), commit_of(2), reserve_of(3, 1), release_of(3)]);
+    let (levels, version) = (stock.levels, stock.version);
+    let events = ask(&mut stock, ask_owner_of(1)).unwrap();
+    let [StockEvent::HoldOverdue { order_id, quantity, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((order_id, quantity.get()), (&order(1), 2));
+    let writes = StockItem::views(&"sku_1".into(), &stock, &events[0], 0);
+    assert_eq!(writes.iter().map(|write| write.sql).collect::<Vec<_>>(), [ASK_AGAIN_AT], "when it is asked again");
+    for decided in [2, 3, 4] {
+        assert_eq!(ask(&mut stock, ask_owner_of(decided)), Ok(vec![]), "{decided}");
+    }
+    assert_eq!((stock.levels, stock.version), (levels, version));
+}
+
 fn any_command() -> impl Strategy<Value = StockCommand> {
     prop_oneof![
         1 => (0..20_u32).prop_map(receive_of),
@@ -219,6 +240,7 @@ fn any_command() -> impl Strategy<Value = StockCommand> {
         3 => (0..12_u32).prop_map(release_of),
         1 => (0..12_u32).prop_map(|number| settle_of(number, Settlement::Committed)),
         1 => (0..12_u32).prop_map(|number| settle_of(number, Settlement::Released)),
+        1 => (0..12_u32).prop_map(ask_owner_of),
     ]
 }
 
@@ -254,6 +276,7 @@ proptest! {
                     StockEvent::Claimed { .. }
                     | StockEvent::ReservationRejected { .. }
                     | StockEvent::Settled { .. }
+                    | StockEvent::HoldOverdue { .. }
                     | StockEvent::CommitRejected { .. } => {}
                 }
             }

@@ -111,8 +111,12 @@ pub fn reservation(number: u32) -> (ReservationId, OrderId) {
 }
 
 pub fn reserve(sku: &Sku, number: u32, units: u32) -> Envelope {
+    reserve_until(sku, number, units, Timestamp::from_seconds(2_000_000_000))
+}
+
+pub fn reserve_until(sku: &Sku, number: u32, units: u32, expires_at: Timestamp) -> Envelope {
     let (reservation_id, order_id) = reservation(number);
-    let (quantity, expires_at) = (Quantity::new(units).unwrap(), Timestamp::from_seconds(2_000_000_000));
+    let quantity = Quantity::new(units).unwrap();
     envelope(Message::ReserveStock { sku: sku.clone(), reservation_id, order_id, quantity, expires_at })
 }
 
