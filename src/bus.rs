@@ -20,7 +20,13 @@ pub mod kafka;
 mod numbering;
 pub mod watch;
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bridge::{
     engine::{
@@ -35,7 +41,7 @@ use bytes::Bytes;
 use contracts::{Envelope, InboxError, Message, Service, Topic};
 use futures::future::BoxFuture;
 use runtime::{
-    Journal, JournalError, Recorded,
+    Journal, JournalError, Recorded, private_files,
     supervision::{ChildSpec, StartError},
 };
 use serde::Deserialize;
@@ -92,13 +98,19 @@ pub fn children(
 /// The name of a service's member of its consumer group: kept in its directory, which no other process has at a time.
 fn member_of(directory: &Path) -> io::Result<String> {
     let file = directory.join("member-id");
+    private_files::close_to_others(&file);
     match fs::read_to_string(&file) {
         Ok(member) if !member.trim().is_empty() => Ok(member.trim().to_owned()),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         // Lost with a power cut, it is another one: the group then waits for the former session, that is all.
         _ => {
             let member = contracts::RequestId::generate().as_str().trim_start_matches("req_").to_owned();
-            fs::write(&file, &member)?;
+            private_files::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&file)?
+                .write_all(member.as_bytes())?;
             Ok(member)
         }
     }

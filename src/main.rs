@@ -52,7 +52,7 @@ use house::House;
 use http_edge::{Shop, starting::StartProgress, trust};
 use ports::Open;
 use ractor::ActorRef;
-use runtime::supervision::SupervisorMessage;
+use runtime::supervision::{Fatal, SupervisorMessage};
 use side_channel::LogWriter;
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
@@ -63,6 +63,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is said where `RUST_LOG` says nothing. ractor opens a span per actor at `info`.
 const LOG_DEFAULT: &str = "info,ractor=warn,librdkafka=off,rdkafka=off";
+
+/// `EX_SOFTWARE` of the BSDs' sysexits: what only a new process can mend, such as a failed sync. Whoever watches over the process is to
+/// start it again.
+const EXIT_CODE_FATAL: u8 = 70;
 
 /// How long a start that is given up may take to close what it had opened.
 const GIVEN_UP_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -112,6 +116,10 @@ fn run_to_end() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read a command's answer has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Fatal>() => {
+            refuse(&format!("{error}; start the shop again: it reads what is really on the disk before it serves"));
+            ExitCode::from(EXIT_CODE_FATAL)
+        }
         Err(error) => refuse(&error.to_string()),
     }
 }
@@ -154,6 +162,9 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     tracing::info!("closing: no new connections; what is accepted is finished");
     open.close().await;
+    if let Some(reason) = house.roster.fatal() {
+        bail!(Fatal(reason.to_owned()));
+    }
     if has_fallen {
         bail!("the supervision tree fell; the log says why");
     }

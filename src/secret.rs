@@ -6,11 +6,11 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use hmac::{Hmac, KeyInit, Mac};
+use runtime::private_files;
 use sha2::{Digest, Sha256};
 
 /// The secret.
@@ -38,6 +38,10 @@ impl Secret {
     /// # Errors
     /// When the file cannot be read or written, or is not 32 bytes.
     pub fn load_or_create(file: &Path) -> io::Result<Self> {
+        if let Some(directory) = file.parent() {
+            private_files::create_shared_folder(directory)?;
+        }
+        private_files::close_to_others(file);
         match Self::load(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(file),
             loaded => loaded,
@@ -47,12 +51,9 @@ impl Secret {
     fn create(file: &Path) -> io::Result<Self> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
-        if let Some(directory) = file.parent() {
-            fs::create_dir_all(directory)?;
-        }
         // A name of its own, for each that makes one at the same time.
         let beside = file.with_extension(format!("new-{:016x}", getrandom::u64().map_err(io::Error::other)?));
-        let mut writing = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut writing = private_files::options().write(true).create(true).truncate(true).open(&beside)?;
         writing.write_all(&secret)?;
         writing.sync_all()?;
         // A link, unlike a rename, does not take the place of what another process has put there.
@@ -92,6 +93,19 @@ mod tests {
         });
         assert!(keys.iter().all(|key| *key == keys[0]));
         assert_eq!(Secret::load_or_create(&file).unwrap().key("use"), keys[0]);
+    }
+
+    #[test]
+    fn nobody_but_its_owner_reads_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("data").join("secret.key");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        Secret::load_or_create(&file).unwrap();
+        assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        Secret::load_or_create(&file).unwrap();
+        assert_eq!(mode(&file), 0o600);
     }
 
     #[test]

@@ -151,10 +151,10 @@ async fn open(
             }
         }
     });
-    let journal = blocking(move || SqliteJournal::open(&options)).await;
+    let opened = tokio::task::spawn_blocking(move || SqliteJournal::open(&options)).await;
     // So that nothing older is shown over what comes next.
     let _ = shown.await;
-    Ok(journal?)
+    Ok(opened.map_err(StartError::new)??)
 }
 
 /// Runs what waits for the disk where waiting is allowed.

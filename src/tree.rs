@@ -18,7 +18,7 @@ use contracts::Service;
 use http_edge::Shop;
 use ractor::{Actor, ActorRef, SpawnErr};
 use runtime::supervision::{
-    Backoff, ChildSpec, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec,
+    Backoff, ChildSpec, Fatal, Intensity, Restart, StartError, Supervisor, SupervisorMessage, SupervisorSpec,
 };
 
 use crate::{heartbeat, house::House, service_tree, trust_keeper};
@@ -58,7 +58,10 @@ pub async fn start(house: &Arc<House>) -> anyhow::Result<ActorRef<SupervisorMess
     let spec = SupervisorSpec::new("shop", children).intensity(NEVER_TOO_OFTEN).backoff(SERVICE_BACKOFF);
     match Supervisor::spawn(None, Supervisor, (spec, house.roster.clone())).await {
         Ok((root, _)) => Ok(root),
-        Err(SpawnErr::StartupFailed(reason)) => Err(anyhow!("{reason}")),
+        Err(SpawnErr::StartupFailed(reason)) => match reason.downcast::<Fatal>() {
+            Ok(fatal) => Err((*fatal).into()),
+            Err(reason) => Err(anyhow!("{reason}")),
+        },
         Err(other) => Err(other.into()),
     }
 }

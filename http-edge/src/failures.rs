@@ -13,6 +13,11 @@ fn not_now(cause: impl std::fmt::Display) -> ApiError {
     ApiError::unavailable(RETRY_AFTER_SECONDS_DEFAULT).because(cause)
 }
 
+/// 503: there is no room.
+fn full(cause: impl std::fmt::Display) -> ApiError {
+    ApiError::full(RETRY_AFTER_SECONDS_DEFAULT).because(cause)
+}
+
 impl From<Down> for ApiError {
     fn from(down: Down) -> Self {
         not_now(down)
@@ -23,6 +28,7 @@ impl From<Down> for ApiError {
 pub(crate) fn of_ask<R: std::fmt::Debug>(error: AskError<R>) -> ApiError {
     match error {
         AskError::Refused(refusal) => ApiError::internal(format_args!("an unexpected refusal: {refusal:?}")),
+        AskError::Full => full(error_text(&error)),
         AskError::Busy | AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => {
             not_now(error_text(&error))
         }
@@ -34,6 +40,7 @@ fn error_text<R>(error: &AskError<R>) -> &'static str {
         AskError::Refused(_) => "refused",
         AskError::Busy => "too many commands are in flight",
         AskError::Parked { .. } => "the entity falls again and again and is left alone for a while",
+        AskError::Full => "there is no room on the disk",
         AskError::DeadlineExceeded => "no answer within the deadline",
         AskError::Unavailable => "unavailable",
     }
@@ -67,6 +74,7 @@ impl From<UserError> for ApiError {
             UserError::InProgress => ApiError::conflict("What this user may do is being changed")
                 .about("user_id", error)
                 .retry_after(RETRY_AFTER_SECONDS_DEFAULT),
+            UserError::Full => full(error),
             UserError::Busy | UserError::Unavailable => not_now(error),
         }
     }
@@ -91,6 +99,7 @@ impl From<ProductError> for ApiError {
                 .about("expected_on_hand", format_args!("{on_hand} are on hand"))
                 .with("on_hand", &on_hand),
             ProductError::Precondition { current_version } => ApiError::precondition_failed(current_version),
+            ProductError::Full => full(error),
             ProductError::Busy | ProductError::Unavailable => not_now(error),
         }
     }
@@ -143,6 +152,7 @@ impl From<OrderError> for ApiError {
             OrderError::NotFound => ApiError::not_found("order"),
             OrderError::InvalidTransition { from } => ApiError::invalid_state_transition(&from, "change the order"),
             OrderError::DoesNotAddUp => ApiError::internal(error),
+            OrderError::Full => full(error),
             OrderError::Busy | OrderError::Unavailable => not_now(error),
         }
     }
@@ -157,6 +167,7 @@ impl From<PaymentError> for ApiError {
             PaymentError::TooManyAttempts => refused_by_order("too_many_attempts"),
             PaymentError::ReservationExpired => ApiError::reservation_expired(),
             PaymentError::InvalidTransition { from } => ApiError::invalid_state_transition(&from, "change the payment"),
+            PaymentError::Full => full(error),
             PaymentError::Busy | PaymentError::Unavailable => not_now(error),
         }
     }
@@ -209,6 +220,22 @@ mod tests {
         ];
         for error in errors {
             assert_eq!((error.status().as_u16(), error.is_for_now()), (503, true), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn without_room_it_is_503_and_says_so() {
+        let errors: [ApiError; 5] = [
+            UserError::Full.into(),
+            ProductError::Full.into(),
+            OrderError::Full.into(),
+            PaymentError::Full.into(),
+            of_ask(AskError::<()>::Full),
+        ];
+        for error in errors {
+            assert_eq!((error.status().as_u16(), error.is_for_now()), (503, true), "{error:?}");
+            let json = error.to_json(&crate::request::CorrelationId::generate());
+            assert!(json.contains(r#""reason":"full""#) && json.contains("disk is full"), "{json}");
         }
     }
 

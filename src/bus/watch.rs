@@ -19,6 +19,7 @@ use http_edge::{
     shop::{BusWatch, DeadLetter},
 };
 use order_service::DebtTotals;
+use runtime::journal::{JournalHealth, Trouble};
 use serde::{Deserialize, Serialize};
 
 use super::{embedded::SetAside, take_in_again};
@@ -107,10 +108,30 @@ impl Watch {
         damage.map(|what| format!("{service}: its database is damaged ({what}): restore it from a backup")).collect()
     }
 
+    /// The databases of a service.
+    fn journals_of(&self, service: Service) -> Vec<(&'static str, JournalHealth)> {
+        let books = (service == Service::Payment).then_some(("sandbox-provider", &self.0.books));
+        let journals = std::iter::once((service.name(), self.0.journal(service))).chain(books);
+        journals.filter_map(|(name, place)| Some((name, place.get().ok()?.health()))).collect()
+    }
+
+    /// What keeps a service from writing. Without room it still answers whoever only reads, so that is for `/metrics` and the log: a
+    /// balancer that took it for dead would end that as well.
+    fn busy_journals_of(&self, service: Service) -> Vec<String> {
+        let busy = self.journals_of(service).into_iter().filter_map(|(name, health)| match health.trouble {
+            Some((trouble @ Trouble::Busy, since)) => {
+                Some(format!("{name}: {}, for {} s", trouble.text(), since.as_secs()))
+            }
+            Some((Trouble::Full, _)) | None => None,
+        });
+        busy.collect()
+    }
+
     /// What is wrong with a service's messages. On the embedded bus another service that falls is that service's trouble;
     /// only what stands still is the reader's.
     pub fn complaints_of(&self, service: Service) -> Vec<String> {
         let mut complaints = self.damage_of(service);
+        complaints.extend(self.busy_journals_of(service));
         if self.0.kafka.as_ref().is_some_and(|bus| !bus.has_topics()) {
             complaints.push("the topics are not there yet".to_owned());
         }
@@ -203,6 +224,9 @@ impl BusWatch for Watch {
         let here = self.0.settings.role.services();
         let mut samples = Vec::new();
         for service in services.iter().filter(|service| here.contains(service)) {
+            for (journal, health) in self.journals_of(*service) {
+                samples.extend(samples_of_journal(*service, journal, &health));
+            }
             for subscription in self.subscriptions(*service) {
                 let labels =
                     vec![("service", service.name().to_owned()), ("subscription", subscription.name.to_string())];
@@ -271,6 +295,17 @@ fn samples_of_debts(debts: DebtTotals) -> Vec<Sample> {
     ];
     let labels = vec![("service", Service::Order.name().to_owned())];
     all.map(|(name, help, value)| Sample { name, kind: Kind::Gauge, help, labels: labels.clone(), value }).into()
+}
+
+fn samples_of_journal(service: Service, journal: &'static str, health: &JournalHealth) -> [Sample; 3] {
+    let labels = vec![("service", service.name().to_owned()), ("journal", journal.to_owned())];
+    let is_in = |trouble| u64::from(health.trouble.is_some_and(|(present, _)| present == trouble));
+    let all = [
+        ("journal_log_bytes", "Length of a journal's write-ahead log on disk.", health.log_bytes),
+        ("journal_busy", "1 while another program holds the lock of a journal's database.", is_in(Trouble::Busy)),
+        ("journal_full", "1 while there is no room on a journal's disk.", is_in(Trouble::Full)),
+    ];
+    all.map(|(name, help, value)| Sample { name, kind: Kind::Gauge, help, labels: labels.clone(), value })
 }
 
 fn samples_of(service: Service, partition: &PartitionHealth) -> Vec<Sample> {

@@ -58,6 +58,9 @@ pub enum OrderError {
     /// Too much is in flight.
     #[error("too much is in flight")]
     Busy,
+    /// There is no room on the disk. Nothing was done.
+    #[error("there is no room on the disk; nothing was done")]
+    Full,
     /// Whether it was done is unknown: ask again in the same words.
     #[error("the order service does not answer")]
     Unavailable,
@@ -366,6 +369,7 @@ impl From<AskError<OrderRefusal>> for OrderError {
             | AskError::DeadlineExceeded
             | AskError::Unavailable => Self::Unavailable,
             AskError::Busy => Self::Busy,
+            AskError::Full => Self::Full,
         }
     }
 }

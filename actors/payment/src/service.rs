@@ -66,6 +66,9 @@ pub enum PaymentError {
     /// Too much is in flight.
     #[error("too much is in flight")]
     Busy,
+    /// There is no room on the disk. Nothing was done.
+    #[error("there is no room on the disk; nothing was done")]
+    Full,
     /// Whether it was done is unknown: ask again in the same words.
     #[error("the payment service does not answer")]
     Unavailable,
@@ -312,6 +315,7 @@ impl From<AskError<PaymentRefusal>> for PaymentError {
             | AskError::DeadlineExceeded
             | AskError::Unavailable => Self::Unavailable,
             AskError::Busy => Self::Busy,
+            AskError::Full => Self::Full,
         }
     }
 }

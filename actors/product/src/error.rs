@@ -58,6 +58,9 @@ pub enum ProductError {
     /// Too much is in flight. Nothing was done.
     #[error("too many requests are in flight; try again shortly")]
     Busy,
+    /// There is no room on the disk. Nothing was done.
+    #[error("there is no room on the disk; nothing was done")]
+    Full,
     /// Something did not answer in time, or is down. Whether it was done is unknown: ask again with the same ids.
     #[error("the product service is not available; try again shortly")]
     Unavailable,
@@ -103,6 +106,7 @@ impl From<AskError<ProductRefusal>> for ProductError {
                 Self::Invalid(vec![FieldError::new("id", "there is a product with this id")])
             }
             AskError::Busy => Self::Busy,
+            AskError::Full => Self::Full,
             AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => Self::Unavailable,
         }
     }
@@ -122,6 +126,7 @@ pub fn of_stock(sku: &Sku, error: AskError<StockRefusal>) -> ProductError {
             ProductError::Invalid(vec![FieldError::new("delta", reason)])
         }
         AskError::Busy => ProductError::Busy,
+        AskError::Full => ProductError::Full,
         AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => ProductError::Unavailable,
     }
 }

@@ -17,7 +17,11 @@ pub async fn take_in(stock: &Entities<StockItem>, envelope: &Envelope) -> Result
         Ok(_) => Ok(()),
         Err(AskError::Refused(refusal)) => Err(InboxError::Poison(format!("{sku}: {refusal:?}"))),
         Err(
-            error @ (AskError::Busy | AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable),
+            error @ (AskError::Busy
+            | AskError::Parked { .. }
+            | AskError::Full
+            | AskError::DeadlineExceeded
+            | AskError::Unavailable),
         ) => Err(InboxError::NotNow(error.to_string())),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Callers hold `(kind, id)`, never an entity's address: the id hashes to a shard, the shard knows who is awake. Every ask
 //! has a deadline that travels with it, holds a permit until its reply leaves, and ends in exactly one of: accepted,
-//! refused, busy, parked, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
+//! refused, busy, parked, no room, too late, unavailable. The last two mean "unknown": ask again with the same command id and you get the
 //! first outcome.
 
 use std::{
@@ -86,6 +86,9 @@ pub enum AskError<R> {
         /// How long until its next trial.
         retry_after: Duration,
     },
+    /// There is no room on the journal's disk. Nothing was done, and reads go on.
+    #[error("there is no room on the disk; nothing was done")]
+    Full,
     /// The deadline passed. Whether it was done is unknown: ask again with the same command id.
     #[error("no answer within the deadline; try again with the same command id")]
     DeadlineExceeded,
@@ -215,7 +218,7 @@ impl<E: Entity> Entities<E> {
     /// Asks the entity `id` to do `command`. The answer comes after it is durable.
     ///
     /// # Errors
-    /// [`AskError`]; of these only `Refused`, `Busy` and `Parked` say for sure that nothing was done.
+    /// [`AskError`]; of these only `Refused`, `Busy`, `Parked` and `Full` say for sure that nothing was done.
     pub async fn ask(&self, id: impl Into<EntityId>, command: E::Command, meta: CommandMeta) -> Answer<E> {
         let deadline = meta.deadline;
         let answer =

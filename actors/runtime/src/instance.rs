@@ -195,6 +195,12 @@ impl<E: Entity> InstanceState<E> {
         }
         self.arguments.handled.fetch_add(1, Ordering::Relaxed);
         match self.seen.look_up(&delivery.meta.command_id) {
+            // Decided, it would be refused by the journal, and the entity read again: for each command of a shop without room.
+            Seen::Never if self.arguments.journal.is_full() => {
+                self.answered();
+                delivery.reply.send(Err(AskError::Full));
+                Ok(())
+            }
             Seen::Never => self.decide(myself, delivery),
             Seen::Before(first_version) => {
                 self.answered();
@@ -293,7 +299,7 @@ impl<E: Entity> InstanceState<E> {
                 }
                 Err(error) => {
                     tracing::warn!(kind = E::KIND, %error, "a write was not made; its entity is read again");
-                    reply.send(Err(AskError::Unavailable));
+                    reply.send(Err(if error == JournalError::Full { AskError::Full } else { AskError::Unavailable }));
                     let _ = myself.send_message(EntityMessage::JournalRefused);
                 }
             }),

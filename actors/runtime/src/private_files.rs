@@ -1,7 +1,7 @@
 //! Files and folders that nobody but their owner reads: 0600 and 0700, whatever the umask says.
 //!
-//! What is in the data directory are customers' orders, addresses and keys. Nothing here opens a file: modes are changed by name,
-//! since closing any descriptor of a database's file gives up the locks that SQLite has on it.
+//! What is in the data directory are customers' orders, addresses and keys. Modes are changed by name, and nothing is opened for it:
+//! closing any descriptor of a database's file gives up the locks that SQLite has on it.
 
 use std::{fs, io, path::Path};
 
@@ -27,6 +27,15 @@ pub fn create_shared_folder(directory: &Path) -> io::Result<()> {
         tracing::warn!(%path, mode = format!("{mode:o}"), "the data directory is open to others; chmod 700 closes it");
     }
     Ok(())
+}
+
+/// How a file is opened that, where it is made, is its owner's alone.
+#[must_use]
+pub fn options() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, OWNER_BITS & 0o666);
+    options
 }
 
 /// Closes a file or a folder to others, if it is there. Where the system does not let us, an operator is told.
@@ -119,6 +128,14 @@ mod tests {
         let new = directory.path().join("data");
         create_shared_folder(&new).unwrap();
         assert_eq!(mode(&new), 0o700);
+    }
+
+    #[test]
+    fn a_file_is_made_for_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key");
+        options().write(true).create_new(true).open(&file).unwrap();
+        assert_eq!(mode(&file), 0o600);
     }
 
     #[test]

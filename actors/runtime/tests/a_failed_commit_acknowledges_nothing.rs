@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use microcommerce_runtime::{
     AskError, CommandId, Entities, EntitiesConfig, Gate,
+    journal::Trouble,
     testkit::{CommitFault, Service, Simulation, simulate},
 };
 use support::{Count, Counted, Counter, TooLarge, VIEWS};
@@ -194,6 +195,68 @@ fn a_read_waits_for_the_commit_in_flight_and_no_longer() {
         assert_eq!(scene.read().await, Ok((11, 2)));
         assert!(asked_at.elapsed() < Duration::from_millis(100), "{:?}", asked_at.elapsed());
         scene.service.stop().await;
+    });
+}
+
+#[test]
+fn without_room_a_command_is_refused_reads_go_on_and_it_goes_on_by_itself() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(1), 1).await.unwrap();
+        scene.service.faults.trouble(Trouble::Full);
+        for number in [2, 3, 4] {
+            assert_eq!(scene.ask(Count::Add(10), number).await, Err(AskError::Full));
+            assert_eq!(scene.total().await, (1, 1), "nothing was done, and reads go on");
+        }
+        assert!(scene.ask(Count::Add(1), 1).await.unwrap().is_repeat, "a repeat gets its outcome");
+        assert_eq!(scene.commands_on_disk(), 1);
+        scene.service.faults.heal();
+        let give_up_at = Instant::now() + PATIENCE;
+        let accepted = loop {
+            match scene.ask(Count::Add(10), 2).await {
+                Err(AskError::Full) => tokio::time::sleep(Duration::from_millis(10)).await,
+                answer => break answer.unwrap(),
+            }
+            assert!(Instant::now() < give_up_at, "it goes on by itself");
+        };
+        assert_eq!((accepted.version, accepted.is_repeat), (2, false));
+        assert_eq!(scene.service.roster.fatal(), None);
+        scene.service.stop().await;
+    });
+}
+
+#[test]
+fn a_foreign_lock_is_waited_for_within_the_callers_deadline() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(1), 1).await.unwrap();
+        scene.service.faults.trouble(Trouble::Busy);
+        let asked_at = Instant::now();
+        assert_eq!(scene.ask(Count::Add(10), 2).await, Err(AskError::DeadlineExceeded));
+        assert!(asked_at.elapsed() < PATIENCE + Duration::from_secs(1));
+        scene.service.faults.heal();
+        // What its caller has given up is one command all the same: it was never refused.
+        let repeated = scene.ask(Count::Add(10), 2).await.unwrap();
+        assert!(repeated.is_repeat);
+        assert_eq!(scene.total().await, (11, 2));
+        scene.service.stop().await;
+    });
+}
+
+#[test]
+fn a_failed_sync_ends_the_tree_for_good_and_acknowledges_nothing() {
+    scene(|scene| async move {
+        scene.ask(Count::Add(1), 1).await.unwrap();
+        scene.service.faults.fail_next_commit(CommitFault::Fatal);
+        assert_eq!(scene.ask(Count::Add(10), 2).await, Err(AskError::Unavailable));
+        let give_up_at = Instant::now() + VIRTUAL_TIME_MAX / 2;
+        while scene.service.roster.fatal().is_none() {
+            assert!(Instant::now() < give_up_at, "the tree ends");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(scene.service.roster.fatal(), Some("the sync has failed"));
+        // Long after every pause before a restart nobody has come back.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(scene.ask(Count::Add(10), 2).await, Err(AskError::Unavailable));
+        assert_eq!(scene.commands_on_disk(), 1);
     });
 }
 

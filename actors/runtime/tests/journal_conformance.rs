@@ -4,13 +4,13 @@
 
 mod support;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use microcommerce_runtime::{
     CommandId, Journal, JournalError, SqlValue, ViewWrite,
     journal::{
-        Append, Fence, NewEvent, Outcome,
+        Append, Fence, NewEvent, Outcome, Trouble,
         sqlite::{SqliteJournal, SqliteOptions},
     },
     testkit::{Faults, MemoryDisk, MemoryJournal},
@@ -21,14 +21,42 @@ use tokio::{sync::oneshot, time::timeout};
 /// Where a journal lives, so that it can be opened again.
 enum Place {
     Sqlite(tempfile::TempDir),
-    Memory(MemoryDisk),
+    Memory(MemoryDisk, Faults),
+}
+
+/// Another program's lock; given back on drop.
+enum Stranger {
+    Sqlite(#[expect(dead_code, reason = "held, and dropped")] rusqlite::Connection),
+    Memory(Faults),
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        if let Self::Memory(faults) = self {
+            faults.heal();
+        }
+    }
 }
 
 impl Place {
     async fn open(&self) -> Arc<dyn Journal> {
         match self {
             Self::Sqlite(directory) => open_sqlite(directory.path()),
-            Self::Memory(disk) => MemoryJournal::open(disk, Faults::none()).await.unwrap(),
+            Self::Memory(disk, faults) => MemoryJournal::open(disk, faults.clone()).await.unwrap(),
+        }
+    }
+
+    fn lock(&self) -> Stranger {
+        match self {
+            Self::Sqlite(directory) => {
+                let stranger = rusqlite::Connection::open(directory.path().join("journal.db")).unwrap();
+                stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+                Stranger::Sqlite(stranger)
+            }
+            Self::Memory(_, faults) => {
+                faults.trouble(Trouble::Busy);
+                Stranger::Memory(faults.clone())
+            }
         }
     }
 }
@@ -49,7 +77,7 @@ macro_rules! guarantees {
         mod memory {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(super::Place::Memory(super::MemoryDisk::new(super::VIEWS).unwrap())).await;
+                super::$name(super::Place::Memory(super::MemoryDisk::new(super::VIEWS).unwrap(), super::Faults::none())).await;
             })+
         }
     };
@@ -72,6 +100,8 @@ guarantees!(
     close_settles_what_is_queued_and_refuses_the_rest,
     every_write_is_settled_though_the_journal_closes_meanwhile,
     a_view_that_cannot_be_written_closes_the_journal,
+    a_foreign_lock_is_waited_for_and_told_and_reads_go_on,
+    beside_a_foreign_lock_it_closes_and_what_waits_is_refused,
 );
 
 struct Write {
@@ -385,6 +415,49 @@ async fn every_write_is_settled_though_the_journal_closes_meanwhile(place: Place
         );
         assert_eq!(outcomes.last(), Some(&Err(JournalError::Closed)));
     }
+}
+
+async fn a_foreign_lock_is_waited_for_and_told_and_reads_go_on(place: Place) {
+    let journal = place.open().await;
+    write("counter/a", 1, 1, 1).queue(&journal).await.unwrap();
+    let stranger = place.lock();
+    let mut waiting = Box::pin(write("counter/a", 2, 1, 2).queue(&journal));
+    let told = async {
+        while journal.health().trouble.map(|(trouble, _)| trouble) != Some(Trouble::Busy) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        outcome = &mut waiting => panic!("it waits for the lock: {outcome:?}"),
+        told = timeout(PATIENCE, told) => told.unwrap(),
+    }
+    assert!(journal.is_open() && !journal.is_full());
+    assert_eq!(versions(&journal, "counter/a").await, [1]);
+    drop(stranger);
+    waiting.await.unwrap();
+    assert_eq!(versions(&journal, "counter/a").await, [1, 2]);
+    let over = async {
+        while journal.health().trouble.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, over).await.unwrap();
+    journal.close().await;
+}
+
+async fn beside_a_foreign_lock_it_closes_and_what_waits_is_refused(place: Place) {
+    let journal = place.open().await;
+    let fence = Arc::new(Fence::default());
+    write("counter/a", 1, 1, 1).queue(&journal).await.unwrap();
+    let stranger = place.lock();
+    let refused = write("counter/a", 2, 1, 2).with(|append| append.fence = Arc::clone(&fence)).queue(&journal);
+    timeout(PATIENCE, journal.close()).await.unwrap();
+    assert_eq!(refused.await, Err(JournalError::Busy));
+    assert!(fence.is_raised() && fence.unsettled() == 0);
+    drop(stranger);
+    let journal = place.open().await;
+    assert_eq!(versions(&journal, "counter/a").await, [1]);
+    journal.close().await;
 }
 
 async fn a_view_that_cannot_be_written_closes_the_journal(place: Place) {

@@ -53,6 +53,9 @@ pub enum UserError {
     /// Too much is in flight; nothing was done. Try again shortly.
     #[error("too much is in flight; try again shortly")]
     Busy,
+    /// There is no room on the disk; nothing was done.
+    #[error("there is no room on the disk; nothing was done")]
+    Full,
     /// Whether it was done is unknown. Try again, with the same command key where there is one.
     #[error("the user service does not answer; try again shortly")]
     Unavailable,
@@ -118,6 +121,7 @@ fn unless_refused<R>(error: AskError<R>, refused: impl FnOnce(R) -> UserError) -
     match error {
         AskError::Refused(refusal) => refused(refusal),
         AskError::Busy => UserError::Busy,
+        AskError::Full => UserError::Full,
         AskError::Parked { .. } | AskError::DeadlineExceeded | AskError::Unavailable => UserError::Unavailable,
     }
 }

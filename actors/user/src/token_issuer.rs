@@ -22,6 +22,7 @@ use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, crypto,
     jwk::{AlgorithmParameters, Jwk},
 };
+use runtime::private_files;
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
@@ -116,6 +117,7 @@ impl TokenIssuer {
     /// # Errors
     /// [`KeyFileError`], each a plain sentence.
     pub fn load_or_create(file: &Path) -> Result<Self, KeyFileError> {
+        private_files::close_to_others(file);
         let pkcs8 = match fs::read(file) {
             Ok(bytes) => bytes,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
@@ -209,7 +211,7 @@ fn create_key(file: &Path) -> io::Result<Vec<u8>> {
     getrandom::fill(&mut pkcs8[PKCS8_HEADER.len()..]).map_err(io::Error::other)?;
 
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
+    private_files::create_shared_folder(directory)?;
     let mut draft_name = file.as_os_str().to_owned();
     draft_name.push(".new");
     let draft = PathBuf::from(draft_name);
@@ -218,11 +220,7 @@ fn create_key(file: &Path) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut written = options.open(&draft)?;
+    let mut written = private_files::options().write(true).create_new(true).open(&draft)?;
     written.write_all(&pkcs8)?;
     written.sync_all()?;
     fs::rename(&draft, file)?;

@@ -1,4 +1,4 @@
-//! The few calls of librdkafka that rdkafka does not offer, or not without a panic. The only unsafe code of the workspace.
+//! The few calls of librdkafka that rdkafka does not offer, or not without a panic. The only unsafe code of this crate.
 //!
 //! - Headers whose names are no UTF-8: rdkafka's getter panics on them, and its setter cannot write them.
 //! - Commits whose results come back: rdkafka's asynchronous commit drops them, and its synchronous one hides that single

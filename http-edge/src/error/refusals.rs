@@ -223,6 +223,14 @@ impl ApiError {
         Self::new(Code::InternalError, "Something went wrong on our side").because(cause)
     }
 
+    /// 503: there is no room on the disk: nothing was written, and what only reads goes on.
+    #[must_use]
+    pub fn full(retry_after: u32) -> Self {
+        Self::new(Code::ServiceUnavailable, "The shop's disk is full: nothing was written; reading goes on")
+            .with("reason", &"full")
+            .retry_after(retry_after)
+    }
+
     /// 503: overloaded, timed out or a dependency is down; try again after the given seconds with the
     /// same `Idempotency-Key`.
     #[must_use]

@@ -90,8 +90,8 @@ impl Drop for Place {
 fn take_lock(directory: &Path) -> Result<File, OpenError> {
     let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
     let path = directory.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(unwritable)?;
     private_files::close_to_others(&path);
+    let file = private_files::options().create(true).truncate(false).write(true).open(&path).map_err(unwritable)?;
     let give_up_at = Instant::now() + LOCK_WAIT_MAX;
     loop {
         match file.try_lock() {

@@ -9,8 +9,6 @@
 //! gone; opening the same disk again shows it as of the last commit.
 
 use std::{
-    collections::HashMap,
-    ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,10 +18,16 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use rusqlite::Connection;
-use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc, oneshot, watch},
+    time::{error::Elapsed, timeout},
+};
 
+pub use super::memory_faults::{CommitFault, Faults};
 use super::{
-    Append, Journal, JournalError, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
+    Append, Journal, JournalError, JournalHealth, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
+    Trouble,
+    health::HealthBoard,
     progress::ProgressSender,
     reads, schema, settled,
     stream_index::StreamIndex,
@@ -31,13 +35,15 @@ use super::{
     until_closed,
     views::{self, Views},
 };
-use crate::{
-    command::CommandId,
-    testkit::{Random, TimeSlot},
-};
+use crate::command::CommandId;
 
 /// Versions that wait for their turn in the stream index: few, so that a test of a few commands goes through all of it.
 const WAITING_VERSIONS_MAX: usize = 8;
+
+/// How often the lock that another program has is tried.
+const BUSY_RETRY: Duration = Duration::from_millis(5);
+/// How often it is looked, where nobody asks for anything, whether there is room again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What survives a crash. Clones are the same disk.
 #[derive(Clone)]
@@ -121,157 +127,6 @@ impl MemoryDisk {
     }
 }
 
-/// How a commit goes wrong. Either way the journal closes and acknowledges nothing of the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommitFault {
-    /// It is not made: the batch is lost.
-    Lost,
-    /// It is made, but nobody hears of it: the power went between the commit and the acknowledgements.
-    Unacknowledged,
-}
-
-#[derive(Default)]
-struct Plan {
-    seed: u64,
-    random: Option<Random>,
-    slot: Option<TimeSlot>,
-    refuse_next: u32,
-    refuse_probability: f64,
-    fail_next_commit: Option<CommitFault>,
-    fail_probability: f64,
-    commit_delay: Option<RangeInclusive<Duration>>,
-    read_delay: Option<RangeInclusive<Duration>>,
-    appends: HashMap<Arc<str>, u64>,
-    reads: HashMap<Arc<str>, u64>,
-}
-
-/// What goes wrong in a journal: scripted (`…_next`), or drawn from a seed. Clones steer the same journal, also after it is
-/// opened again.
-#[derive(Clone, Default)]
-pub struct Faults(Arc<Mutex<Plan>>);
-
-impl Faults {
-    /// None, until some are asked for.
-    #[must_use]
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// None as yet; what is asked for as a probability or a range is drawn from `seed`.
-    #[must_use]
-    pub fn seeded(seed: u64) -> Self {
-        let plan = Plan { seed, random: Some(Random::labelled(seed, "journal", 0)), ..Plan::default() };
-        Self(Arc::new(Mutex::new(plan)))
-    }
-
-    /// Lets the journal's commits happen at one participant's turns only; see [`TimeSlot`].
-    #[must_use]
-    pub fn at(self, slot: TimeSlot) -> Self {
-        self.plan().slot = Some(slot);
-        self
-    }
-
-    /// Refuses the next `appends` writes with [`JournalError::Conflict`], as if another writer had been there first.
-    pub fn refuse_next(&self, appends: u32) {
-        self.plan().refuse_next = appends;
-    }
-
-    /// Refuses each write with this probability, with [`JournalError::Conflict`].
-    pub fn refuse_each_with(&self, probability: f64) {
-        self.plan().refuse_probability = probability;
-    }
-
-    /// Lets the next commit fail, and with it the journal.
-    pub fn fail_next_commit(&self, fault: CommitFault) {
-        self.plan().fail_next_commit = Some(fault);
-    }
-
-    /// Lets each commit fail with this probability, and with it the journal; half of them after they were made.
-    pub fn fail_each_commit_with(&self, probability: f64) {
-        self.plan().fail_probability = probability;
-    }
-
-    /// Lets each commit take this long, in whole milliseconds of tokio's clock.
-    pub fn delay_commits(&self, range: RangeInclusive<Duration>) {
-        self.plan().commit_delay = Some(range);
-    }
-
-    /// Lets each read take this long.
-    pub fn delay_reads(&self, range: RangeInclusive<Duration>) {
-        self.plan().read_delay = Some(range);
-    }
-
-    /// No more faults and no more delays.
-    pub fn heal(&self) {
-        let mut plan = self.plan();
-        let Plan { seed, random, slot, .. } = std::mem::take(&mut *plan);
-        *plan = Plan { seed, random, slot, ..Plan::default() };
-    }
-
-    async fn commit_pause(&self) {
-        let (slot, pause) = {
-            let plan = &mut *self.plan();
-            let random = plan.random.get_or_insert(Random::new(plan.seed));
-            (plan.slot, plan.commit_delay.as_ref().map(|range| random.duration(range)))
-        };
-        match (slot, pause) {
-            (Some(slot), pause) => slot.wait(pause.unwrap_or_default()).await,
-            (None, Some(pause)) => tokio::time::sleep(pause).await,
-            (None, None) => {}
-        }
-    }
-
-    async fn read_pause(&self, of: &Arc<str>) {
-        let pause = {
-            let plan = &mut *self.plan();
-            plan.read_delay.clone().map(|range| {
-                let number = count(&mut plan.reads, of);
-                Random::labelled(plan.seed, of, number).duration(&range)
-            })
-        };
-        if let Some(pause) = pause {
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    fn next_commit(&self) -> Option<CommitFault> {
-        let plan = &mut *self.plan();
-        if let Some(fault) = plan.fail_next_commit.take() {
-            return Some(fault);
-        }
-        if plan.fail_probability == 0.0 {
-            return None;
-        }
-        let random = plan.random.get_or_insert(Random::new(plan.seed));
-        let fault = if random.chance(0.5) { CommitFault::Lost } else { CommitFault::Unacknowledged };
-        random.chance(plan.fail_probability).then_some(fault)
-    }
-
-    fn refuses(&self, append: &Append) -> bool {
-        let plan = &mut *self.plan();
-        if plan.refuse_next > 0 {
-            plan.refuse_next -= 1;
-            return true;
-        }
-        if plan.refuse_probability == 0.0 {
-            return false;
-        }
-        // Drawn by stream and number, so that it does not depend on which stream was first in the batch.
-        let number = count(&mut plan.appends, &append.stream);
-        Random::labelled(plan.seed, &append.stream, number).chance(plan.refuse_probability)
-    }
-
-    fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn count(counts: &mut HashMap<Arc<str>, u64>, of: &Arc<str>) -> u64 {
-    let count = counts.entry(Arc::clone(of)).or_default();
-    *count += 1;
-    *count
-}
-
 /// A journal on a [`MemoryDisk`]; see the module's text.
 pub struct MemoryJournal {
     requests: mpsc::UnboundedSender<Request>,
@@ -281,6 +136,8 @@ pub struct MemoryJournal {
     committed: watch::Receiver<Position>,
     closed: watch::Receiver<Option<JournalError>>,
     is_open: Arc<AtomicBool>,
+    is_closing: Arc<AtomicBool>,
+    health: Arc<HealthBoard>,
 }
 
 impl MemoryJournal {
@@ -297,6 +154,8 @@ impl MemoryJournal {
         let (committed_sender, committed) = watch::channel(newest);
         let (closed_sender, closed) = watch::channel(None);
         let is_open = Arc::new(AtomicBool::new(true));
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let health = Arc::new(HealthBoard::default());
         let committer = Committer {
             disk: disk.clone(),
             index: Arc::clone(&index),
@@ -305,10 +164,13 @@ impl MemoryJournal {
             committed: committed_sender,
             closed: closed_sender,
             is_open: Arc::clone(&is_open),
+            is_closing: Arc::clone(&is_closing),
+            health: Arc::clone(&health),
             in_use,
         };
         tokio::spawn(committer.run());
-        Ok(Arc::new(Self { requests, disk: disk.clone(), index, faults, committed, closed, is_open }))
+        let disk = disk.clone();
+        Ok(Arc::new(Self { requests, disk, index, faults, committed, closed, is_open, is_closing, health }))
     }
 
     fn send(&self, request: Request) {
@@ -397,7 +259,16 @@ impl Journal for MemoryJournal {
         until_closed(self.closed.clone())
     }
 
+    fn health(&self) -> JournalHealth {
+        self.health.reading()
+    }
+
+    fn is_full(&self) -> bool {
+        self.health.is_full()
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
+        self.is_closing.store(true, Ordering::Release);
         let _ = self.requests.send(Request::Close);
         let closed = self.closed();
         async move {
@@ -416,6 +287,8 @@ struct Committer {
     committed: watch::Sender<Position>,
     closed: watch::Sender<Option<JournalError>>,
     is_open: Arc<AtomicBool>,
+    is_closing: Arc<AtomicBool>,
+    health: Arc<HealthBoard>,
     in_use: OwnedMutexGuard<()>,
 }
 
@@ -423,9 +296,10 @@ impl Committer {
     async fn run(mut self) {
         let mut batch = Vec::new();
         let end = loop {
-            match self.inbox.recv().await {
-                Some(request) => batch.push(request),
-                None => break JournalError::Closed,
+            match self.next_request().await {
+                Ok(Some(request)) => batch.push(request),
+                Ok(None) => break JournalError::Closed,
+                Err(_) => continue,
             }
             self.faults.commit_pause().await;
             while batch.len() < BATCH_REQUESTS_MAX
@@ -434,6 +308,7 @@ impl Committer {
                 batch.push(request);
             }
             let is_last = batch.iter().any(|request| matches!(request, Request::Close));
+            self.wait_for_the_lock().await;
             if let Err(failure) = self.serve(&mut batch) {
                 break failure;
             }
@@ -450,23 +325,57 @@ impl Committer {
         self.closed.send_replace(Some(end));
     }
 
+    /// In trouble it looks from time to time whether that is over, though nobody asks for anything.
+    async fn next_request(&mut self) -> Result<Option<Request>, Elapsed> {
+        if self.health.reading().trouble.is_none() {
+            return Ok(self.inbox.recv().await);
+        }
+        let request = timeout(TRY_AGAIN_AFTER, self.inbox.recv()).await;
+        self.health.set_trouble(self.faults.present_trouble());
+        request
+    }
+
+    /// As the writer on disk does while another program has the lock.
+    async fn wait_for_the_lock(&self) {
+        while self.faults.present_trouble() == Some(Trouble::Busy) && !self.is_closing.load(Ordering::Acquire) {
+            self.health.set_trouble(Some(Trouble::Busy));
+            tokio::time::sleep(BUSY_RETRY).await;
+        }
+    }
+
     fn serve(&self, batch: &mut Vec<Request>) -> Result<(), JournalError> {
         let writes = batch.iter().any(|request| matches!(request, Request::Append(_) | Request::StorePosition { .. }));
         let fault = if writes { self.faults.next_commit() } else { None };
-        if fault == Some(CommitFault::Lost) {
-            return Err(self.fail(batch, "the commit was not made".to_owned()));
+        match fault {
+            Some(CommitFault::Lost) => {
+                return Err(self.fail(batch, JournalError::Storage("the commit was not made".to_owned())));
+            }
+            Some(CommitFault::Fatal) => {
+                return Err(self.fail(batch, JournalError::Fatal("the sync has failed".to_owned())));
+            }
+            Some(CommitFault::Unacknowledged) | None => {}
         }
         let mut refused: Vec<_> = batch.iter().map(|request| self.refusal_of(request)).collect();
+        let trouble = self.faults.present_trouble();
+        self.health.set_trouble(trouble);
+        if let Some(trouble) = trouble {
+            let refusal = match trouble {
+                Trouble::Busy => JournalError::Busy,
+                Trouble::Full => JournalError::Full,
+            };
+            transaction::refuse_writes(batch, &mut refused, &refusal);
+        }
         let committed = {
             let connection = self.disk.lock();
             transaction::commit(&connection, &self.index, batch, &mut refused)
         };
         let committed = match committed {
             Ok(committed) => committed,
-            Err(failed) => return Err(self.fail(batch, failed.error.to_string())),
+            Err(failed) => return Err(self.fail(batch, JournalError::Storage(failed.error.to_string()))),
         };
         if fault == Some(CommitFault::Unacknowledged) {
-            return Err(self.fail(batch, "the commit was made and nobody heard of it".to_owned()));
+            let failure = JournalError::Storage("the commit was made and nobody heard of it".to_owned());
+            return Err(self.fail(batch, failure));
         }
         let settled = transaction::outcomes(&self.disk.lock(), &self.index, batch, refused);
         if let Some(newest) = committed.newest {
@@ -487,8 +396,7 @@ impl Committer {
         Some(JournalError::Conflict("another writer was here, by order of the test".to_owned()))
     }
 
-    fn fail(&self, batch: &mut Vec<Request>, reason: String) -> JournalError {
-        let failure = JournalError::Storage(reason);
+    fn fail(&self, batch: &mut Vec<Request>, failure: JournalError) -> JournalError {
         self.is_open.store(false, Ordering::Release);
         for request in batch.drain(..) {
             request.refuse(&failure);

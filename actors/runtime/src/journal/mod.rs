@@ -16,6 +16,8 @@ pub mod integrity;
 pub mod keeper;
 #[cfg(feature = "testkit")]
 pub mod memory;
+#[cfg(feature = "testkit")]
+mod memory_faults;
 mod native;
 pub mod progress;
 mod projection;

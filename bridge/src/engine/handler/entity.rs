@@ -47,6 +47,7 @@ where
                 Ok(_) => Outcome::Done,
                 Err(AskError::Refused(refusal)) => refused(refusal),
                 Err(AskError::Busy) => Outcome::not_now("too many commands are in flight"),
+                Err(AskError::Full) => Outcome::not_now("there is no room on the disk"),
                 Err(AskError::DeadlineExceeded) => Outcome::not_now("no answer within the deadline"),
                 Err(AskError::Parked { retry_after }) => {
                     Outcome::NotNow { after: Some(retry_after), reason: "the entity is parked".into() }
