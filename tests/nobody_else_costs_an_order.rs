@@ -140,7 +140,7 @@ fn a_lock_that_another_program_holds_delays_is_told_and_costs_no_order() {
         until(SOON, "the lock is had", || stranger.execute_batch("BEGIN IMMEDIATE").ok());
         let reasons = until(SOON, "the lock is told", || {
             let ready = client.get("/readyz").send();
-            (ready.status == 503).then(|| ready.text)
+            (ready.status == 503).then_some(ready.text)
         });
         assert!(reasons.contains("another program holds the lock"), "{reasons}");
         while held.elapsed() < LOCK_HELD {
