@@ -162,7 +162,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     tracing::info!("closing: no new connections; what is accepted is finished");
     open.close().await;
-    if let Some(reason) = house.roster.fatal() {
+    if let Some(reason) = standing.house.roster.fatal() {
         bail!(Fatal(reason.to_owned()));
     }
     if has_fallen {
