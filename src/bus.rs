@@ -13,8 +13,10 @@
 //! # Layout
 //!
 //! - [`embedded`], [`kafka`]: the two buses; [`watch`]: how they are, for operators
+//! - [`compared_outbox`]: what keeps a relay from writing another history to its topics
 //! - [`numbering`]: the numbers of messages in journals of older builds
 
+pub mod compared_outbox;
 pub mod embedded;
 pub mod kafka;
 mod numbering;
@@ -46,7 +48,7 @@ use runtime::{
 };
 use serde::Deserialize;
 
-use crate::house::House;
+use crate::{house::House, log_watch};
 
 /// Messages of one service that are taken in at once; each is a command and waits for its commit.
 const TAKEN_IN_AT_ONCE: usize = 512;
@@ -73,6 +75,16 @@ pub fn heard_by(subscriber: Service) -> (&'static [Service], &'static [Topic]) {
     }
 }
 
+/// The topics that a service writes to.
+pub fn written_by(service: Service) -> &'static [Topic] {
+    match service {
+        Service::Product => &[Topic::ProductEvents, Topic::InventoryEvents, Topic::InventoryCommands],
+        Service::Order => &[Topic::OrderEvents, Topic::InventoryCommands, Topic::PaymentCommands],
+        Service::Payment => &[Topic::PaymentEvents, Topic::PaymentCommands],
+        Service::User => &[Topic::UserEvents],
+    }
+}
+
 /// The children of a service's tree that carry its messages.
 ///
 /// # Errors
@@ -93,6 +105,21 @@ pub fn children(
     children.extend(bridge.children());
     house.bridge(service).set(bridge);
     Ok(children)
+}
+
+/// Compares the positions in a service's log, and the service's own in other logs, with what the logs are now. Until that is done
+/// the log must take no appends.
+///
+/// # Errors
+/// When a log cannot be read.
+pub async fn compare(house: &House, service: Service, home: &Arc<dyn Journal>) -> Result<(), StartError> {
+    let all = async {
+        log_watch::compare_noted(house, service.name(), home).await?;
+        log_watch::compare_notes(house, service, home).await?;
+        // On Kafka each relay compares with its topics, and the engine reads from those.
+        if house.kafka.is_none() { embedded::compare_all(house, service, home).await } else { Ok(()) }
+    };
+    all.await.map_err(StartError::new)
 }
 
 /// The name of a service's member of its consumer group: kept in its directory, which no other process has at a time.

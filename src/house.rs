@@ -128,6 +128,13 @@ impl House {
         &self.set_aside[service.index()]
     }
 
+    /// What of a service's logs does not fit together, a sentence for each: while there is any, it changes nothing.
+    pub fn contradictions(&self, service: Service) -> Vec<String> {
+        let books = (service == Service::Payment).then_some(&self.books);
+        let logs = [Some(&self.journals[service.index()]), books].into_iter().flatten();
+        logs.filter_map(|log| log.get().ok()).flat_map(|log| log.contradictions().sentences()).collect()
+    }
+
     /// True while a service stands.
     pub fn stands(&self, service: Service) -> bool {
         match service {

@@ -13,6 +13,8 @@
 //! - [`ports`]: the listeners, their serving and their end; [`ending`]: who asks for that
 //! - [`side_channel`]: stdout and stderr, which may fail
 //! - [`people`]: who administers the shop when it starts, and the demo's buyer
+//! - [`log_watch`]: each log is watched by a neighbour
+//! - [`recover`]: the command that shows and reconciles data that does not fit together
 //! - [`tools`]: the commands that look at a running shop; [`operator`]: those that change who administers it
 //! - [`demo`]: the demo's catalogue
 
@@ -26,9 +28,11 @@ mod ending;
 mod health;
 mod heartbeat;
 mod house;
+mod log_watch;
 mod operator;
 mod people;
 mod ports;
+mod recover;
 mod secret;
 mod service_tree;
 mod side_channel;
@@ -253,11 +257,16 @@ async fn furnish(house: &Arc<House>, shop: &Arc<Shop>) -> anyhow::Result<Furnitu
     let mut last_words = Vec::new();
     if settings.role.services().contains(&Service::User) {
         house.progress.began_afterwards("sees to the administrator");
-        last_words = people::ensure(settings, &house.users.get()?).await?;
+        // A log that is contradicted takes no writes; the shop opens all the same, and `/readyz` says why it sells nothing.
+        if house.contradictions(Service::User).is_empty() {
+            last_words = people::ensure(settings, &house.users.get()?).await?;
+        }
         // Whose tokens had been refused is forgotten with the process.
         trust::renew(shop).await.map_err(|_| anyhow!("the user service does not say whose tokens count"))?;
     }
-    if settings.is_demo && settings.role.services().contains(&Service::Product) {
+    let takes_products =
+        settings.role.services().contains(&Service::Product) && house.contradictions(Service::Product).is_empty();
+    if settings.is_demo && takes_products {
         house.progress.began_afterwards("puts the demo's catalogue in");
         demo::stock(house).await?;
     }

@@ -19,7 +19,11 @@ use runtime::{
 };
 use user_service::{TokenIssuer, UserServiceConfig};
 
-use crate::{bus, house::House};
+use crate::{
+    bus,
+    house::House,
+    log_watch::{self, BOOKS},
+};
 
 /// Commands in flight in one service.
 const IN_FLIGHT_MAX: usize = 20_000;
@@ -29,6 +33,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// The branch of the user service.
 pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::User, Service::User.name(), user_service::UserService::VIEWS).await?;
+    bus::compare(&house, Service::User, &journal).await?;
     let file = house.settings.data_dir.join(Service::User.name()).join("signing-key.pk8");
     let tokens = blocking(move || TokenIssuer::load_or_create(&file)).await?;
     house.verifier.set_public_key(tokens.public_key().as_bytes());
@@ -45,6 +50,7 @@ pub async fn user(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal =
         open(&house, Service::Product, Service::Product.name(), product_service::ProductService::VIEWS).await?;
+    bus::compare(&house, Service::Product, &journal).await?;
     let roster = house.roster.scoped(Service::Product.name());
     let service = product_service::ProductService::new(Arc::clone(&journal), &gate(), roster);
     let inbox = service.clone();
@@ -71,6 +77,7 @@ pub async fn product(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 /// The branch of the order service.
 pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::Order, Service::Order.name(), order_service::VIEWS).await?;
+    bus::compare(&house, Service::Order, &journal).await?;
     let service =
         order_service::OrderService::new(Arc::clone(&journal), &gate(), &house.roster).on_terms(house.settings.terms);
     service.count_unpaid().await.map_err(StartError::new)?;
@@ -98,7 +105,9 @@ pub async fn order(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
 /// The branch of the payment service, with the sandbox provider and its books.
 pub async fn payment(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
     let journal = open(&house, Service::Payment, Service::Payment.name(), payment_service::VIEWS).await?;
-    let books = open(&house, Service::Payment, "sandbox-provider", sandbox::VIEWS).await?;
+    bus::compare(&house, Service::Payment, &journal).await?;
+    let books = open(&house, Service::Payment, BOOKS, sandbox::VIEWS).await?;
+    log_watch::compare_one(&journal, &log_watch::note_of_the_books(), BOOKS, &books).await.map_err(StartError::new)?;
     let provider = Arc::new(SandboxProvider::new(Arc::clone(&books), house.secret.key("cards"), &house.roster));
     let mut children =
         vec![keeper("books-keeper", Arc::clone(&books)), announce("books", house.books.clone(), books, || {})];
@@ -124,6 +133,17 @@ pub async fn payment(house: Arc<House>) -> Result<SupervisorSpec, StartError> {
         hears,
         presence(&house, Service::Payment, &house.payments, service),
     ))
+}
+
+/// The tables of the read model of the log called `name`.
+pub fn views_of(name: &str) -> &'static [ViewSchema] {
+    match Service::named(name) {
+        Some(Service::User) => user_service::UserService::VIEWS,
+        Some(Service::Product) => product_service::ProductService::VIEWS,
+        Some(Service::Payment) => payment_service::VIEWS,
+        Some(Service::Order) => order_service::VIEWS,
+        None => sandbox::VIEWS,
+    }
 }
 
 fn ignore(_: Arc<Envelope>) -> BoxFuture<'static, Result<(), InboxError>> {
@@ -182,6 +202,7 @@ fn branch(
     children.extend(shards);
     children.extend(hears);
     children.push(announce("journal", house.journal(service).clone(), Arc::clone(&journal), || {}));
+    children.push(log_watch::child(house, service, &journal));
     children.push(presence);
     SupervisorSpec::new(format!("shop/{service}"), children)
 }

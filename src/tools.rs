@@ -27,6 +27,7 @@ use crate::{
     bus::watch::{self, RelayReading},
     config::Settings,
     operator::{self, Admin},
+    recover,
     secret::Secret,
 };
 
@@ -48,6 +49,12 @@ pub enum Command {
         /// Records that were removed before they were taken in have been seen to: they are no complaint any more
         #[arg(long)]
         acknowledge_loss: bool,
+    },
+    /// What of the data does not fit together after a restore, a loss or a cut; of a shop that runs or of a stopped one
+    Recover {
+        /// Reconcile it: set positions, free stock and give back money that no order knows of. The shop must be stopped
+        #[arg(long)]
+        apply: bool,
     },
     /// The messages that could not be taken in
     #[command(subcommand)]
@@ -90,6 +97,7 @@ pub async fn run(command: &Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Topics { acknowledge_loss: true, .. } => acknowledge_loss(settings).await,
         Command::Topics { once, .. } => topics(settings, *once).await,
         Command::Admin(admin) => operator::run(admin, settings).await,
+        Command::Recover { apply } => recover::run(settings, *apply).await,
         Command::Dlq(dlq) => match KafkaClientSettings::from_env("microcommerce-dlq")? {
             Some(client) => on_kafka(dlq, client, settings).await,
             None => embedded(dlq, settings).await,

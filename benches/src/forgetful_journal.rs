@@ -5,20 +5,27 @@ use std::{future, sync::Arc};
 use futures::{FutureExt, future::BoxFuture};
 use runtime::{
     CommandId, Journal, JournalError, Position, Recorded, Row, SqlValue,
-    journal::{Append, Loaded, RecordedOutcome, Settle},
+    journal::{
+        Append, Loaded, RecordedOutcome, Settle,
+        contradictions::Contradictions,
+        identity::{LogIdentity, LogMark},
+    },
 };
 use tokio::sync::watch;
 
 /// See the module's text. Every stream is empty and stays so.
 pub struct ForgetfulJournal {
     committed: watch::Sender<Position>,
+    identity: LogIdentity,
+    contradictions: Contradictions,
 }
 
 impl ForgetfulJournal {
     /// One.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { committed: watch::Sender::new(0) })
+        let identity = LogIdentity::generate().expect("the system has random bits");
+        Arc::new(Self { committed: watch::Sender::new(0), identity, contradictions: Contradictions::default() })
     }
 }
 
@@ -59,11 +66,19 @@ impl Journal for ForgetfulJournal {
         at_once(Vec::new())
     }
 
-    fn position_of(&self, _: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>> {
-        at_once(0)
+    fn identity(&self) -> LogIdentity {
+        self.identity
     }
 
-    fn store_position(&self, _: Arc<str>, _: Position) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn contradictions(&self) -> Contradictions {
+        self.contradictions.clone()
+    }
+
+    fn position_of(&self, _: Arc<str>) -> BoxFuture<'static, Result<LogMark, JournalError>> {
+        at_once(LogMark::default())
+    }
+
+    fn store_position(&self, _: Arc<str>, _: LogMark) -> BoxFuture<'static, Result<(), JournalError>> {
         at_once(())
     }
 

@@ -16,7 +16,7 @@ use microcommerce_bridge::{
         dead_letters::JournalDeadLetters,
         source::{JournalSource, JournalSourceArguments, RecordOutbox},
     },
-    engine::{CommitEvery, Outcome, Subscription, Topics, dead_letter, handler},
+    engine::{CommitEvery, OpenSource, Outcome, Subscription, Topics, dead_letter, handler},
     ports::{LogSink, LogSource},
     record::{Headers, OutgoingRecord, Record},
 };
@@ -217,7 +217,7 @@ fn every_message_of_every_event_is_heard_in_order_and_what_cannot_be_is_kept_and
     let position = || {
         let asked = log.home.position_of("hearer<source".into());
         let handle = log.runtime.handle();
-        thread::scope(|scope| scope.spawn(|| handle.block_on(asked).unwrap()).join().unwrap())
+        thread::scope(|scope| scope.spawn(|| handle.block_on(asked).unwrap().position).join().unwrap())
     };
     run_until(&dynamic, || subscription(&dynamic, "source", handler()), "all is stored", |_| position() == 7);
     assert_eq!(*heard.lock().unwrap(), ["0", "1", "3", "4", "5"]);
@@ -240,4 +240,72 @@ fn every_message_of_every_event_is_heard_in_order_and_what_cannot_be_is_kept_and
     replayed.unwrap();
     let marked: Vec<bool> = log.letters("source.dlq").iter().map(|letter| letter.is_replayed).collect();
     assert_eq!(marked.iter().filter(|is_replayed| **is_replayed).count(), 1);
+}
+
+/// A journal takes the place of the one that was read, while the subscription runs: an older one, and then the first again.
+#[test]
+fn a_log_that_is_not_the_one_that_was_read_is_told_so_and_not_read_until_it_agrees() {
+    let log = Arc::new(Embedded::new());
+    log.create_topic("source", 1);
+    log.create_topic("other", 1);
+    let said = |number: usize| ("k".to_owned(), vec![number.to_string()]);
+    log.say("source", &[said(0), said(1), said(2)]);
+    log.say("other", &[said(10), said(11), said(12), said(13)]);
+    let (first, other) = (
+        Arc::clone(&log.topics.lock().unwrap()["source"].journal),
+        Arc::clone(&log.topics.lock().unwrap()["other"].journal),
+    );
+    let arguments = log.arguments("source", "hearer");
+    let source = arguments.source.clone();
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let runtime = log.runtime.handle().clone();
+    let hears = || {
+        let (arguments, runtime, heard) = (arguments.clone(), runtime.clone(), Arc::clone(&heard));
+        let open: OpenSource = Arc::new(move |_| {
+            let opened: Box<dyn LogSource> = Box::new(JournalSource::new(arguments.clone(), runtime.clone()));
+            Ok(opened)
+        });
+        let handler = handler::each(4, move |record| {
+            heard.lock().unwrap().push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+            async { Outcome::Done }
+        });
+        Subscription::new("hears", "hearer", Topics::Named(vec!["source".into()]), open, handler)
+            .commit(CommitEvery { every: Duration::from_millis(20), records: 1_000 })
+    };
+    let dynamic: Arc<dyn LogUnderTest> = Arc::clone(&log) as Arc<dyn LogUnderTest>;
+    let mut step = 0;
+    let refused = std::cell::Cell::new(false);
+    run_until(&dynamic, hears, "the first log is read again", |_| {
+        let count = heard.lock().unwrap().len();
+        match step {
+            0 if count == 3 => {
+                source.set(Arc::clone(&other));
+                // It is looked at with the next event, or the next question.
+                log.say("source", &[said(3)]);
+                step = 1;
+            }
+            1 if other.contradictions().is_any() => {
+                let sentences = other.contradictions().sentences();
+                assert!(
+                    sentences[0].starts_with("hearer<source") && sentences[0].contains("and this is the log"),
+                    "{sentences:?}"
+                );
+                refused.set(true);
+                source.set(Arc::clone(&first));
+                step = 2;
+            }
+            _ => {}
+        }
+        step == 2 && count == 4
+    });
+    assert!(refused.get());
+    assert_eq!(*heard.lock().unwrap(), ["0", "1", "2", "3"], "nothing of the other log was heard");
+    assert!(!first.contradictions().is_any());
+
+    // Begun again on a log that is not the one that its stored position is of.
+    source.set(Arc::clone(&other));
+    run_until(&dynamic, hears, "the other log is told so", |_| {
+        other.contradictions().sentences().iter().any(|said| said.starts_with("hearer<source"))
+    });
+    assert_eq!(heard.lock().unwrap().len(), 4);
 }

@@ -437,7 +437,7 @@ fn the_stored_position_of_the_embedded_bus_is_exactly_what_is_finished() {
         home: Arc::clone(&home),
         outbox: three_each,
     };
-    let stored = || runtime.block_on(home.position_of("heard".into())).unwrap();
+    let stored = || runtime.block_on(home.position_of("heard".into())).unwrap().position;
     let start = || Box::new(JournalSource::new(arguments.clone(), runtime.handle().clone()));
     let poll = |source: &mut Box<JournalSource>, owner: &mut Owner, what: &str, is_so: &dyn Fn(&Owner) -> bool| {
         let until = Instant::now() + PATIENCE;

@@ -41,6 +41,9 @@ pub const OPERATOR: &str = "operator";
 /// An operator's word: what the service's topics lost has been seen to.
 pub const ACKNOWLEDGE_LOSS: &str = "acknowledge-loss";
 
+/// An operator's question: what of this process's data does not fit together.
+pub const RECOVERY: &str = "recovery";
+
 /// The longest that a question may be given to be answered.
 const WITHIN_MAX: Duration = Duration::from_secs(10);
 
@@ -132,6 +135,7 @@ pub(crate) async fn answer(
             reply::ok(&shop.bus.replay(service, &topic, number).await)
         }
         (_, ACKNOWLEDGE_LOSS) => reply::ok(&shop.bus.acknowledge_loss(service)),
+        (_, RECOVERY) => reply::ok(&shop.bus.recovery().await),
         (_, KILL) => {
             let chaos = shop.chaos.as_deref().ok_or_else(ApiError::unknown_route)?;
             chaos.kill(service);

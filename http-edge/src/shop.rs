@@ -145,6 +145,12 @@ pub trait BusWatch: Send + Sync + 'static {
     /// Never, for a reading has a JSON.
     fn reading(&self) -> Result<String, serde_json::Error>;
 
+    /// What of the data of this process does not fit together, in lines for people.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in a sentence.
+    fn recovery(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
+
     /// The numbers of these services.
     fn samples(&self, services: &[Service]) -> Vec<Sample>;
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bridge::{
     embedded::{
         dead_letters::JournalDeadLetters,
-        source::{JournalSource, JournalSourceArguments, RecordOutbox},
+        source::{JournalSource, JournalSourceArguments, RecordOutbox, contradicts},
     },
     engine::{Bridge, OpenSource, Topics},
     ports::LogSource,
 };
 use contracts::{Service, Topic};
-use runtime::{Journal, supervision::StartError};
+use runtime::{Journal, JournalError, journal::identity::compare, supervision::StartError};
 use tokio::runtime::Handle;
 
 use super::{Inbox, heard_by, messages_of, record_of, subscription};
@@ -22,6 +22,49 @@ use crate::house::House;
 pub struct SetAside {
     pub letters: Arc<JournalDeadLetters>,
     pub inbox: Inbox,
+}
+
+/// Under which name a service keeps how far it has come in the log of `source`. Never change it.
+pub fn position_name(service: Service, source: Service) -> Arc<str> {
+    format!("{service}<{source}").into()
+}
+
+/// Compares the others' positions in the log of `service`, `home`, and its own in the others' logs. Who has not been there yet will
+/// compare when it comes, and is expected to.
+///
+/// # Errors
+/// When a log cannot be read.
+pub async fn compare_all(house: &House, service: Service, home: &Arc<dyn Journal>) -> Result<(), JournalError> {
+    for reader in Service::ALL.into_iter().filter(|reader| heard_by(*reader).0.contains(&service)) {
+        let place = house.journal(reader);
+        match if reader == service { Ok(Arc::clone(home)) } else { place.get() } {
+            Ok(readers) => compare_one(reader, &readers, service, home).await?,
+            Err(_) if !place.was_ever_taken() => home.contradictions().expect(&position_name(reader, service)),
+            // It compares before it reads.
+            Err(_) => {}
+        }
+    }
+    for source in heard_by(service).0.iter().filter(|source| **source != service) {
+        if let Ok(log) = house.journal(*source).get() {
+            compare_one(service, home, *source, &log).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn compare_one(
+    reader: Service,
+    home: &Arc<dyn Journal>,
+    source: Service,
+    log: &Arc<dyn Journal>,
+) -> Result<(), JournalError> {
+    let name = position_name(reader, source);
+    let mark = home.position_of(Arc::clone(&name)).await?;
+    match compare(mark, &**log).await? {
+        Ok(()) => log.contradictions().withdraw(&name),
+        Err(contradiction) => log.contradictions().raise(&name, contradicts(source.name(), &contradiction)),
+    }
+    Ok(())
 }
 
 /// The subscriptions of a service. Must be called within a tokio runtime.
@@ -37,7 +80,7 @@ pub fn bridge(house: &House, service: Service, home: &Arc<dyn Journal>, inbox: &
         let topic: Arc<str> = source.name().into();
         let arguments = JournalSourceArguments {
             topic: Arc::clone(&topic),
-            name: format!("{service}<{source}").into(),
+            name: position_name(service, *source),
             source: house.journal(*source).clone(),
             home: Arc::clone(home),
             outbox: outbox_of(*source, topics),

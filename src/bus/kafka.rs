@@ -14,22 +14,30 @@ use bridge::{
     },
     kafka::{
         Compression, KafkaClientSettings, KafkaSink, KafkaSinkConfig, KafkaSourceConfig, KafkaTopics, TopicSpec,
-        topics::TopicError,
+        dead_letters::DeadLetterError, tail::last_records, topics::TopicError,
     },
     ports::LogSource,
     record::{Headers, OutgoingRecord},
-    relay::{JournalOutbox, RelayArguments, RelayBoard, RelayLimits, start_relay},
+    relay::{
+        JournalOutbox, RelayArguments, RelayBoard, RelayLimits,
+        provenance::{self, Provenance},
+        start_relay,
+    },
 };
-use contracts::{Service, Topic};
+use contracts::{Envelope, Service, Topic};
 use futures::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use runtime::{
-    Journal, Recorded,
+    Journal, JournalError, LogMark, Recorded,
+    journal::identity::LogIdentity,
     supervision::{ChildSpec, Restart, StartError},
 };
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
-use super::{Inbox, cloud_event_of, heard_by, messages_of, numbering::Numbering, subscription};
+use super::{
+    Inbox, cloud_event_of, compared_outbox::ComparedOutbox, heard_by, messages_of, numbering::Numbering, subscription,
+    written_by,
+};
 use crate::ending::Ending;
 
 /// Partitions of a topic: the most processes of one service that could read it side by side. Within a process the keys, not
@@ -46,6 +54,8 @@ const TOPICS_AGAIN: Duration = Duration::from_millis(500);
 const TOPICS_LOOKED_AFTER: Duration = Duration::from_secs(3);
 /// How long a subscription waits for the topics before it is opened anew.
 const TOPICS_PATIENCE: Duration = Duration::from_secs(2);
+/// Records of a partition that are looked at to learn what the relay has written last. Others write to some topics too.
+const COMPARED_RECORDS: usize = 64;
 /// A consumer of this process that has died is given up after this long.
 const SESSION: Duration = Duration::from_secs(6);
 
@@ -83,6 +93,17 @@ impl KafkaBus {
         }))
     }
 
+    /// The last records of every topic that `service` writes to, as Kafka has them.
+    ///
+    /// # Errors
+    /// In a sentence, when Kafka does not answer.
+    pub async fn last_written(&self, service: Service) -> Result<Vec<LogMark>, String> {
+        if !self.has_topics() {
+            return Err("the topics are not there yet".to_owned());
+        }
+        last_written(&self.settings, &self.prefix, service).await
+    }
+
     /// Where Kafka is.
     pub fn settings(&self) -> &KafkaClientSettings {
         &self.settings
@@ -100,7 +121,7 @@ impl KafkaBus {
 
     /// The name of a topic on this cluster.
     fn topic(&self, topic: Topic) -> Arc<str> {
-        format!("{}{}", self.prefix, topic.name()).into()
+        topic_name(&self.prefix, topic)
     }
 
     /// Every topic of the shop, as it should be.
@@ -167,12 +188,14 @@ impl KafkaBus {
                 async move { numbering.fill(events).await }.boxed()
             };
             let to_records = {
-                let bus = Arc::clone(&bus);
-                move |recorded: Recorded| records_of(service, &recorded, |topic| bus.topic(topic))
+                let (bus, identity) = (Arc::clone(&bus), home.identity());
+                move |recorded: Recorded| records_of(service, identity, &recorded, |topic| bus.topic(topic))
             };
+            let outbox = JournalOutbox::new(Arc::clone(&home), to_records).prepared_by(Arc::new(prepare));
+            let outbox = ComparedOutbox::new(outbox, service, Arc::clone(&home), Arc::clone(&bus));
             let arguments = RelayArguments {
-                name: "relay<kafka".into(),
-                outbox: Arc::new(JournalOutbox::new(Arc::clone(&home), to_records).prepared_by(Arc::new(prepare))),
+                name: RELAY.into(),
+                outbox: Arc::new(outbox),
                 sink: Arc::new(bus.sink.clone()),
                 limits: RelayLimits::default(),
                 board: bus.relay(service).clone(),
@@ -193,10 +216,21 @@ impl KafkaBus {
 
 /// The records of an event. One that cannot be read is a dead letter as it is, among those of its service's own events; the others
 /// go on.
-fn records_of(service: Service, recorded: &Recorded, topic: impl Fn(Topic) -> Arc<str>) -> Vec<OutgoingRecord> {
+fn records_of(
+    service: Service,
+    identity: LogIdentity,
+    recorded: &Recorded,
+    topic: impl Fn(Topic) -> Arc<str>,
+) -> Vec<OutgoingRecord> {
     let messages = messages_of(service, recorded);
     let records = messages.and_then(|messages| {
-        messages.iter().map(|message| cloud_event_of(message, topic(message.message.topic()))).collect()
+        let provenance = (!messages.is_empty()).then(|| Provenance::of(identity, recorded));
+        let record = |message: &Envelope| -> Result<OutgoingRecord, JournalError> {
+            let record = cloud_event_of(message, topic(message.message.topic()))?;
+            let stamped = |provenance: &Provenance| provenance.put_on(record.headers.clone());
+            Ok(OutgoingRecord { headers: provenance.as_ref().map(stamped).unwrap_or_default(), ..record })
+        };
+        messages.iter().map(record).collect()
     });
     records.unwrap_or_else(|error| {
         tracing::error!(stream = %recorded.stream, version = recorded.version, %error, "an event cannot be read");
@@ -223,6 +257,41 @@ impl Keeping {
         self.topics.insert(topics).create_missing(&self.bus.topics()).await
     }
 }
+
+fn topic_name(prefix: &str, topic: Topic) -> Arc<str> {
+    format!("{prefix}{}", topic.name()).into()
+}
+
+/// The last places in the log of `service` that the topics have, as Kafka says; none of a topic that is not there.
+///
+/// # Errors
+/// In a sentence, when Kafka does not answer.
+pub async fn last_written(
+    settings: &KafkaClientSettings,
+    prefix: &str,
+    service: Service,
+) -> Result<Vec<LogMark>, String> {
+    let reading = written_by(service).iter().map(|topic| {
+        let topic = topic_name(prefix, *topic);
+        async move { last_records(settings, &topic, COMPARED_RECORDS).await }
+    });
+    let mut records = Vec::new();
+    for last in futures::future::join_all(reading).await {
+        match last {
+            Ok(last) => records.extend(last),
+            Err(DeadLetterError::Topic(TopicError::Unknown(_))) => {}
+            // A record that no client reads, for example: what is not known contradicts nothing, and the relay must go on.
+            Err(DeadLetterError::Read(reason)) => {
+                tracing::warn!(%service, reason, "the end of a topic cannot be compared with the log");
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(provenance::written_by(service.name(), &records))
+}
+
+/// The name of a relay and of its position in its journal. Never change it.
+pub const RELAY: &str = "relay<kafka";
 
 /// The topic of a service's own events.
 fn topic_of(service: Service) -> Topic {
@@ -315,7 +384,8 @@ mod tests {
     fn an_event_that_cannot_be_read_is_a_dead_letter_of_its_service() {
         for (service, stream) in DAMAGED {
             let event = damaged(stream);
-            let records = records_of(service, &event, |topic| topic.name().into());
+            let identity = LogIdentity::generate().unwrap();
+            let records = records_of(service, identity, &event, |topic| topic.name().into());
             let [letter] = &records[..] else { panic!("{service}: {records:?}") };
             assert_eq!(letter.topic, dead_letter_topic(topic_of(service).name()), "{service}");
             assert_eq!(letter.key.as_deref(), Some(stream.as_bytes()));

@@ -23,7 +23,7 @@ use runtime::journal::{JournalHealth, Trouble};
 use serde::{Deserialize, Serialize};
 
 use super::{embedded::SetAside, take_in_again};
-use crate::house::House;
+use crate::{house::House, recover};
 
 /// A dead letter for people.
 pub fn shown(place: String, service: &str, letter: &Record) -> DeadLetter {
@@ -132,6 +132,8 @@ impl Watch {
     pub fn complaints_of(&self, service: Service) -> Vec<String> {
         let mut complaints = self.damage_of(service);
         complaints.extend(self.busy_journals_of(service));
+        let contradictions = self.0.contradictions(service).into_iter();
+        complaints.extend(contradictions.map(|reason| format!("{service}'s data does not fit together: {reason}")));
         if self.0.kafka.as_ref().is_some_and(|bus| !bus.has_topics()) {
             complaints.push("the topics are not there yet".to_owned());
         }
@@ -148,6 +150,11 @@ impl Watch {
                     ))
                 })),
             }
+        }
+        if let Some(relay) = self.relay(service).filter(|relay| !relay.is_running) {
+            let reason =
+                relay.last_error.unwrap_or_else(|| "it has not compared its log with its topics yet".to_owned());
+            complaints.push(format!("{service}: its relay does not run: {reason}"));
         }
         if let Some(relay) = self.relay(service)
             && let Some(parked) = relay.longest_parked
@@ -218,6 +225,10 @@ impl BusWatch for Watch {
             tracing::warn!(%service, ranges = acknowledged, "lost records were acknowledged by an operator");
         }
         acknowledged
+    }
+
+    fn recovery(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        recover::report(&self.0).boxed()
     }
 
     fn samples(&self, services: &[Service]) -> Vec<Sample> {

@@ -39,6 +39,7 @@ pub mod outbox;
 #[cfg(test)]
 mod query_plans;
 pub mod reconciler;
+pub mod recovery;
 pub mod service;
 pub mod unpaid;
 mod views;

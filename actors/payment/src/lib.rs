@@ -29,6 +29,7 @@ pub mod payment;
 pub mod provider;
 #[cfg(test)]
 mod query_plans;
+pub mod recovery;
 pub mod service;
 mod views;
 

@@ -35,6 +35,7 @@ mod outbox;
 mod product;
 #[cfg(test)]
 mod query_plans;
+pub mod recovery;
 mod service;
 mod specifications;
 mod stock_item;

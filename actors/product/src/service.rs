@@ -123,6 +123,11 @@ impl ProductService {
         }
     }
 
+    /// The stock by SKU.
+    pub(crate) fn stock_items(&self) -> &Entities<StockItem> {
+        &self.stock
+    }
+
     /// What its supervisor starts.
     #[must_use]
     pub fn children(&self) -> Vec<ChildSpec> {

@@ -48,6 +48,12 @@ impl<T: Clone> Current<T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).value.clone().ok_or(Down)
     }
 
+    /// True once something has been there, whether it still is or not.
+    #[must_use]
+    pub fn was_ever_taken(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).incarnation > 0
+    }
+
     /// Puts a new incarnation there.
     pub fn set(&self, value: T) {
         self.put(value);

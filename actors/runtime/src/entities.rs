@@ -25,7 +25,7 @@ use crate::{
     current::Current,
     entity::{Entity, EntityId},
     inspection::{AwakeEntity, AwakeSource, keep_most_urgent},
-    journal::{Journal, JournalError},
+    journal::{Journal, JournalError, contradictions::Contradictions},
     parking::{ParkedEntity, Parking, ParkingRules},
     roster::Roster,
     shard::{EntityMessage, Shard, ShardArguments, ShardMessage},
@@ -155,6 +155,7 @@ struct ShardDoor<E: Entity> {
 pub struct Entities<E: Entity> {
     doors: Arc<[ShardDoor<E>]>,
     journal: Arc<dyn Journal>,
+    contradictions: Contradictions,
     config: Arc<EntitiesConfig>,
     roster: Roster,
     waiters: Waiters,
@@ -165,6 +166,7 @@ impl<E: Entity> Clone for Entities<E> {
         Self {
             doors: Arc::clone(&self.doors),
             journal: Arc::clone(&self.journal),
+            contradictions: self.contradictions.clone(),
             config: Arc::clone(&self.config),
             roster: self.roster.clone(),
             waiters: Arc::clone(&self.waiters),
@@ -184,7 +186,8 @@ impl<E: Entity> Entities<E> {
         };
         let doors: Arc<[ShardDoor<E>]> = (0..config.shards.max(1)).map(door).collect();
         roster.set_awake_source(E::KIND, awake_source(&doors));
-        Self { doors, journal, config: Arc::new(config), roster, waiters: Waiters::default() }
+        let contradictions = journal.contradictions();
+        Self { doors, journal, contradictions, config: Arc::new(config), roster, waiters: Waiters::default() }
     }
 
     /// The shards as children for a supervisor.
@@ -220,6 +223,10 @@ impl<E: Entity> Entities<E> {
     /// # Errors
     /// [`AskError`]; of these only `Refused`, `Busy`, `Parked` and `Full` say for sure that nothing was done.
     pub async fn ask(&self, id: impl Into<EntityId>, command: E::Command, meta: CommandMeta) -> Answer<E> {
+        // The writer would refuse it, and the entity would fall with each command.
+        if self.contradictions.is_any() {
+            return Err(AskError::Unavailable);
+        }
         let deadline = meta.deadline;
         let answer =
             self.send(id.into(), |reply| EntityMessage::Command(Box::new(Delivery { command, meta, reply })))?;

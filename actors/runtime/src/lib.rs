@@ -55,6 +55,8 @@ pub use current::{Current, Down};
 pub use entities::{Accepted, AskError, Entities, EntitiesConfig};
 pub use entity::{Entity, EntityId};
 pub use instance::decode_event;
-pub use journal::{Journal, JournalError, Position, Recorded, Row, SqlValue, ViewWrite, views::ViewSchema};
+pub use journal::{
+    Journal, JournalError, Position, Recorded, Row, SqlValue, ViewWrite, identity::LogMark, views::ViewSchema,
+};
 pub use parking::{ParkedEntity, ParkingRules};
 pub use roster::Roster;

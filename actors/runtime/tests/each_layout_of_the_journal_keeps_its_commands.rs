@@ -10,6 +10,7 @@ use microcommerce_runtime::{
     AskError, CommandId, Journal, JournalError,
     journal::{
         Outcome,
+        identity::{LogMark, compare},
         sqlite::{SqliteJournal, SqliteOptions},
     },
     seen::SEEN_COMMANDS_MAX,
@@ -147,7 +148,7 @@ async fn a_journal_of_the_first_layout_opens_with_everything_in_it_and_goes_on()
         let places: Vec<_> = events.iter().map(|event| (event.position, event.version)).collect();
         assert_eq!(places, [(10, 1), (20, 2), (30, 3), (31, 4)], "positions stay, and are not used again");
         assert_eq!((events[0].at_ms, events[0].actor.as_deref()), (7, Some("ann")));
-        assert_eq!(system.journal.position_of("reader".into()).await.unwrap(), 2);
+        assert_eq!(system.journal.position_of("reader".into()).await.unwrap().position, 2);
         let conflict = append(&*system.journal, STREAM, 3, 1, id(7)).await;
         assert!(matches!(conflict, Err(JournalError::Conflict(_))), "version 3 has been written: {conflict:?}");
         system.stop().await;
@@ -200,6 +201,47 @@ async fn a_journal_of_the_second_layout_opens_with_everything_in_it_and_goes_on(
         system = System::start(directory.path()).await;
     }
     system.stop().await;
+}
+
+/// What the builds of layout 3 wrote: positions of which no more is known, and no name.
+fn make_layout_3(directory: &Path) {
+    let database = Connection::open(directory.join("journal.db")).unwrap();
+    database
+        .execute_batch(
+            "DROP TABLE identity;
+             ALTER TABLE positions DROP COLUMN log;
+             ALTER TABLE positions DROP COLUMN incarnation;
+             ALTER TABLE positions DROP COLUMN digest;
+             PRAGMA user_version = 3;",
+        )
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_journal_of_the_third_layout_gets_a_name_and_its_positions_are_completed() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    append(&*journal, STREAM, 1, 3, id(1)).await.unwrap();
+    journal.store_position("reader".into(), 2.into()).await.unwrap();
+    journal.close().await;
+    std::fs::remove_file(directory.path().join("journal.witness")).unwrap();
+    make_layout_3(directory.path());
+
+    let journal = open(directory.path());
+    let (mark, identity) = (journal.position_of("reader".into()).await.unwrap(), journal.identity());
+    assert_eq!((mark.position, mark.event), (2, None));
+    assert_eq!(compare(mark, &*journal).await.unwrap(), Ok(()), "it is accepted as it is");
+    let complete = LogMark::new(identity, 2, journal.digest_at(2).await.unwrap().unwrap());
+    journal.store_position("reader".into(), complete).await.unwrap();
+    append(&*journal, STREAM, 4, 1, id(2)).await.unwrap();
+    journal.close().await;
+
+    let journal = open(directory.path());
+    assert_eq!(journal.identity(), identity);
+    assert_eq!(journal.position_of("reader".into()).await.unwrap(), complete);
+    let versions: Vec<u64> = journal.events(STREAM.into()).await.unwrap().iter().map(|event| event.version).collect();
+    assert_eq!(versions, [1, 2, 3, 4]);
+    journal.close().await;
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use microcommerce_runtime::{
     inspection::{Changes, EntityEvent, EntityState, What},
     journal::{
         Append, Loaded, RecordedOutcome, Settle,
+        contradictions::Contradictions,
+        identity::{LogIdentity, LogMark},
         sqlite::{SqliteJournal, SqliteOptions},
     },
     supervision::{Supervisor, SupervisorSpec},
@@ -198,11 +200,17 @@ impl Journal for SlowToLoad {
     fn query(&self, sql: &'static str, params: Vec<SqlValue>) -> BoxFuture<'static, Result<Vec<Row>, JournalError>> {
         self.journal.query(sql, params)
     }
-    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>> {
+    fn identity(&self) -> LogIdentity {
+        self.journal.identity()
+    }
+    fn contradictions(&self) -> Contradictions {
+        self.journal.contradictions()
+    }
+    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<LogMark, JournalError>> {
         self.journal.position_of(subscription)
     }
-    fn store_position(&self, name: Arc<str>, position: Position) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.journal.store_position(name, position)
+    fn store_position(&self, name: Arc<str>, mark: LogMark) -> BoxFuture<'static, Result<(), JournalError>> {
+        self.journal.store_position(name, mark)
     }
     fn is_open(&self) -> bool {
         self.journal.is_open()

@@ -11,6 +11,7 @@ use microcommerce_runtime::{
     CommandId, Journal, JournalError, SqlValue, ViewWrite,
     journal::{
         Append, Fence, NewEvent, Outcome, Trouble,
+        identity::{Contradiction, EventDigest, LogIdentity, LogMark, compare},
         sqlite::{SqliteJournal, SqliteOptions},
     },
     testkit::{Faults, MemoryDisk, MemoryJournal},
@@ -95,6 +96,8 @@ guarantees!(
     a_snapshot_hides_the_events_before_it_and_they_are_kept,
     the_ids_of_commands_without_events_are_counted_out,
     a_subscription_keeps_its_position,
+    a_log_keeps_its_name_and_knows_what_was_at_a_position,
+    a_log_that_is_contradicted_takes_no_appends_and_is_read,
     a_question_with_a_wrong_statement_is_an_error_and_harms_nothing,
     a_question_with_too_many_rows_is_refused,
     close_settles_what_is_queued_and_refuses_the_rest,
@@ -334,14 +337,63 @@ async fn the_ids_of_commands_without_events_are_counted_out(place: Place) {
 
 async fn a_subscription_keeps_its_position(place: Place) {
     let journal = place.open().await;
-    assert_eq!(journal.position_of("reader".into()).await.unwrap(), 0);
-    journal.store_position("reader".into(), 7).await.unwrap();
-    journal.store_position("other".into(), 1).await.unwrap();
-    journal.store_position("reader".into(), 9).await.unwrap();
+    assert_eq!(journal.position_of("reader".into()).await.unwrap().position, 0);
+    journal.store_position("reader".into(), 7.into()).await.unwrap();
+    journal.store_position("other".into(), 1.into()).await.unwrap();
+    journal.store_position("reader".into(), 9.into()).await.unwrap();
     journal.close().await;
     let journal = place.open().await;
-    assert_eq!(journal.position_of("reader".into()).await.unwrap(), 9);
-    assert_eq!(journal.position_of("other".into()).await.unwrap(), 1);
+    assert_eq!(journal.position_of("reader".into()).await.unwrap().position, 9);
+    assert_eq!(journal.position_of("other".into()).await.unwrap().position, 1);
+    journal.close().await;
+}
+
+async fn a_log_keeps_its_name_and_knows_what_was_at_a_position(place: Place) {
+    let journal = place.open().await;
+    let identity = journal.identity();
+    write("counter/a", 1, 2, 1).queue(&journal).await.unwrap();
+    let digest = journal.digest_at(2).await.unwrap().unwrap();
+    assert_eq!(journal.digest_at(0).await.unwrap(), Some(EventDigest::NONE));
+    assert_eq!(journal.digest_at(3).await.unwrap(), None);
+    assert_ne!(journal.digest_at(1).await.unwrap(), Some(digest));
+    let mark = LogMark::new(identity, 2, digest);
+    journal.store_position("reader".into(), mark).await.unwrap();
+    journal.close().await;
+
+    let journal = place.open().await;
+    assert_eq!(journal.identity(), identity);
+    assert_eq!(journal.position_of("reader".into()).await.unwrap(), mark);
+    assert_eq!(compare(mark, &*journal).await.unwrap(), Ok(()));
+    assert_eq!(compare(2.into(), &*journal).await.unwrap(), Ok(()), "an older build noted no event");
+    for beyond in [LogMark::new(identity, 3, digest), 3.into()] {
+        let contradiction = Contradiction::BeyondTheEnd { position: 3, end: 2 };
+        assert_eq!(compare(beyond, &*journal).await.unwrap(), Err(contradiction));
+    }
+    let other = LogMark::new(identity, 1, digest);
+    assert_eq!(compare(other, &*journal).await.unwrap(), Err(Contradiction::OtherEvent { position: 1 }));
+    let elsewhere = LogIdentity::generate().unwrap();
+    let contradiction = Contradiction::OtherLog { position: 0, noted: elsewhere.log, found: identity.log };
+    assert_eq!(compare(LogMark::start_of(elsewhere), &*journal).await.unwrap(), Err(contradiction));
+    journal.close().await;
+}
+
+async fn a_log_that_is_contradicted_takes_no_appends_and_is_read(place: Place) {
+    let journal = place.open().await;
+    write("counter/a", 1, 1, 1).queue(&journal).await.unwrap();
+    journal.contradictions().raise("reader", "position 9 was noted, and the log ends at 1");
+    let refused = write("counter/a", 2, 1, 2);
+    let fence = Arc::clone(&refused.append.fence);
+    let outcome = refused.queue(&journal).await;
+    assert!(
+        matches!(&outcome, Err(JournalError::Contradicted(reason)) if reason.contains("position 9")),
+        "{outcome:?}"
+    );
+    assert!(fence.is_raised() && fence.unsettled() == 0);
+    assert_eq!((versions(&journal, "counter/a").await, *journal.committed().borrow()), (vec![1], 1));
+    // What its own readings came to is no append: who reads another log goes on.
+    journal.store_position("other".into(), 1.into()).await.unwrap();
+    journal.contradictions().withdraw("reader");
+    write("counter/a", 2, 1, 2).queue(&journal).await.unwrap();
     journal.close().await;
 }
 
@@ -378,7 +430,7 @@ async fn close_settles_what_is_queued_and_refuses_the_rest(place: Place) {
     journal.after_queued(Box::new(move |outcome| drop(done.send(outcome))));
     assert_eq!(settled.await.unwrap(), Err(JournalError::Closed));
     assert!(matches!(journal.load("counter/a".into(), 1).await, Err(JournalError::Closed)));
-    assert!(matches!(journal.store_position("reader".into(), 1).await, Err(JournalError::Closed)));
+    assert!(matches!(journal.store_position("reader".into(), 1.into()).await, Err(JournalError::Closed)));
     let journal = place.open().await;
     assert_eq!(versions(&journal, "counter/a").await.len(), 100);
     journal.close().await;

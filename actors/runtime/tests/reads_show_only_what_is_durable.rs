@@ -13,7 +13,11 @@ use futures::future::BoxFuture;
 use microcommerce_runtime::{
     AskError, CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, Position, Recorded, Roster, Row,
     SqlValue,
-    journal::{Append, Loaded, RecordedOutcome, Settle},
+    journal::{
+        Append, Loaded, RecordedOutcome, Settle,
+        contradictions::Contradictions,
+        identity::{LogIdentity, LogMark},
+    },
     supervision::{Supervisor, SupervisorSpec},
     testkit::{Faults, MemoryDisk, MemoryJournal},
 };
@@ -69,16 +73,20 @@ impl Journal for RefusesAtOnce {
         self.journal.query(sql, params)
     }
 
-    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>> {
+    fn identity(&self) -> LogIdentity {
+        self.journal.identity()
+    }
+
+    fn contradictions(&self) -> Contradictions {
+        self.journal.contradictions()
+    }
+
+    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<LogMark, JournalError>> {
         self.journal.position_of(subscription)
     }
 
-    fn store_position(
-        &self,
-        subscription: Arc<str>,
-        position: Position,
-    ) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.journal.store_position(subscription, position)
+    fn store_position(&self, subscription: Arc<str>, mark: LogMark) -> BoxFuture<'static, Result<(), JournalError>> {
+        self.journal.store_position(subscription, mark)
     }
 
     fn is_open(&self) -> bool {

@@ -29,9 +29,9 @@ fn id(number: u64) -> CommandId {
     CommandId::from_u128(u128::from(number))
 }
 
-/// Four readers, the checkpointer, the checker while it looks, and the writer.
+/// Four readers, the checkpointer, the checker while it looks, the witness, and the writer.
 #[cfg(target_os = "linux")]
-const CONNECTIONS: usize = 7;
+const CONNECTIONS: usize = 8;
 
 /// This process's descriptors of the file at `path`, or of what was there: Linux says so behind the name.
 #[cfg(target_os = "linux")]
@@ -269,7 +269,7 @@ async fn nobody_but_its_owner_reads_a_journal() {
     let directory = parent.path().join("shop").join("order");
     let check = || {
         let found = modes(&directory);
-        assert_eq!(found.len(), 6, "database, log, its index, lock, note of the boot, directory: {found:?}");
+        assert_eq!(found.len(), 7, "database, log, its index, lock, witness, note of the boot, directory: {found:?}");
         for (path, mode) in found {
             assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
         }

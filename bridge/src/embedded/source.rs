@@ -10,6 +10,12 @@
 //! comes back over a channel that the thread waits on. At most one read, one commit and one wait for news are on their
 //! way. When the journal is away the source says so and asks again after a growing pause. When the subscriber's own journal is
 //! closed, the source is beyond help.
+//!
+//! Before anything is read of a journal, and again of each that takes its place, the group's position is compared with it: see
+//! [`runtime::journal::identity`]. A journal that is not the one that was read is told so ([`Contradictions`]), which keeps it
+//! from taking appends, and is not read until it agrees.
+//!
+//! [`Contradictions`]: runtime::journal::contradictions::Contradictions
 
 use std::{
     collections::VecDeque,
@@ -18,7 +24,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use runtime::{Current, Journal, JournalError, Position, Recorded, supervision::Backoff};
+use runtime::{
+    Current, Journal, JournalError, LogMark, Position, Recorded,
+    journal::identity::{Contradiction, EventDigest, LogIdentity, compare},
+    supervision::Backoff,
+};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
@@ -78,11 +88,34 @@ fn offset_after(position: Position) -> i64 {
     (position.min(POSITION_MAX) as i64 + 1) << INDEX_BITS
 }
 
+/// What is said of a journal that is not the one that was read.
+#[must_use]
+pub fn contradicts(source: &str, contradiction: &Contradiction) -> String {
+    format!("what it has taken in of {source} does not fit {source}'s log: {contradiction}")
+}
+
 enum Answer {
+    /// What came of comparing the position with this journal.
+    Compared(Arc<dyn Journal>, Result<Result<(), Contradiction>, JournalError>),
     Read(Result<Vec<Recorded>, JournalError>),
     /// There may be something new.
     News,
     Stored(Vec<Commit>, Result<(), JournalError>),
+}
+
+/// An event that has been read.
+struct ReadEvent {
+    /// Of which log.
+    identity: LogIdentity,
+    event: Recorded,
+    /// The end of the records up to it: all before are finished when it is.
+    end: i64,
+}
+
+impl ReadEvent {
+    fn mark(&self) -> LogMark {
+        LogMark::new(self.identity, self.event.position, EventDigest::of(&self.event))
+    }
 }
 
 /// See the module's text.
@@ -95,8 +128,13 @@ pub struct JournalSource {
     is_assigned: bool,
     /// Up to where events have been read.
     position: Position,
-    /// Up to where the home journal knows.
-    stored: Position,
+    /// The journal that the position was compared with last.
+    compared: Option<Arc<dyn Journal>>,
+    /// What has been read and is not stored: the digest of an event is computed when it is. The first may be stored already. As
+    /// many as records are in flight, since an event without records takes the place of the one before.
+    read: VecDeque<ReadEvent>,
+    /// What the home journal knows.
+    stored: LogMark,
     /// Records read and not given.
     records: VecDeque<Record>,
     /// The offset after the newest record that was read.
@@ -123,7 +161,9 @@ impl JournalSource {
             answer,
             is_assigned: false,
             position: 0,
-            stored: 0,
+            compared: None,
+            read: VecDeque::new(),
+            stored: LogMark::default(),
             records: VecDeque::new(),
             end: 0,
             high_watermark: None,
@@ -138,10 +178,11 @@ impl JournalSource {
     fn assign(&mut self, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
         let asked = self.arguments.home.position_of(Arc::clone(&self.arguments.name));
         let answered = self.runtime.block_on(async { timeout(HOME_DEADLINE, asked).await });
-        let position = answered
+        self.stored = answered
             .map_err(|_| SourceFatal("the subscriber's journal does not answer".to_owned()))?
             .map_err(|error| SourceFatal(error.to_string()))?;
-        (self.position, self.stored, self.end) = (position, position, offset_after(position));
+        let position = self.stored.position;
+        (self.position, self.end) = (position, offset_after(position));
         let commit =
             Commit { partition: self.partition.clone(), offset: self.end, metadata: String::new(), log_id: None };
         let committed = (position > 0).then_some(commit);
@@ -163,11 +204,47 @@ impl JournalSource {
     fn read(&mut self, owner: &mut dyn PartitionOwner) {
         self.is_asking = true;
         match self.arguments.source.get() {
+            Ok(journal) if !self.is_compared(&journal) => self.compare_with(journal),
             Ok(journal) => {
                 let read = journal.read_after(self.position, BATCH_EVENTS_MAX);
                 self.ask(async move { Answer::Read(read.await) });
             }
             Err(down) => self.ask_again_later(&down.to_string(), owner),
+        }
+    }
+
+    fn is_compared(&self, journal: &Arc<dyn Journal>) -> bool {
+        self.compared.as_ref().is_some_and(|compared| Arc::ptr_eq(compared, journal))
+    }
+
+    /// Asks whether the journal is the one that was read up to here.
+    fn compare_with(&self, journal: Arc<dyn Journal>) {
+        let mark = self.read.back().map_or(self.stored, ReadEvent::mark);
+        self.ask(async move {
+            let compared = compare(mark, &*journal).await;
+            Answer::Compared(journal, compared)
+        });
+    }
+
+    fn take_comparison(
+        &mut self,
+        journal: Arc<dyn Journal>,
+        compared: Result<Result<(), Contradiction>, JournalError>,
+        owner: &mut dyn PartitionOwner,
+    ) {
+        match compared {
+            Ok(Ok(())) => {
+                journal.contradictions().withdraw(&self.arguments.name);
+                // A position that an older build stored is complete from the next one on.
+                self.compared = Some(journal);
+                self.is_asking = false;
+            }
+            Ok(Err(contradiction)) => {
+                let reason = contradicts(&self.arguments.topic, &contradiction);
+                journal.contradictions().raise(&self.arguments.name, &reason);
+                self.ask_again_later(&reason, owner);
+            }
+            Err(error) => self.ask_again_later(&error.to_string(), owner),
         }
     }
 
@@ -203,6 +280,7 @@ impl JournalSource {
     fn take(&mut self, answer: Answer, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
         match answer {
             Answer::News => self.is_asking = false,
+            Answer::Compared(journal, compared) => self.take_comparison(journal, compared, owner),
             Answer::Read(Err(error)) => self.ask_again_later(&error.to_string(), owner),
             Answer::Read(Ok(events)) => {
                 if std::mem::take(&mut self.failures_in_a_row) > 0 || self.high_watermark.is_none() {
@@ -212,6 +290,7 @@ impl JournalSource {
                 let is_up_to_date = events.is_empty();
                 for event in events {
                     self.take_event(&event)?;
+                    self.note(event);
                 }
                 self.tell_end(is_up_to_date, owner);
                 if is_up_to_date {
@@ -257,6 +336,15 @@ impl JournalSource {
         Ok(())
     }
 
+    /// Notes the event as one whose position can be stored.
+    fn note(&mut self, event: Recorded) {
+        let Some(identity) = self.compared.as_ref().map(|journal| journal.identity()) else { return };
+        if self.read.back().is_some_and(|last| last.end == self.end) {
+            self.read.pop_back();
+        }
+        self.read.push_back(ReadEvent { identity, event, end: self.end });
+    }
+
     /// An event that the outbox cannot read: the engine sets it aside, with the reason.
     fn undecodable(&self, event: &Recorded, reason: &str) -> OutgoingRecord {
         OutgoingRecord {
@@ -300,12 +388,13 @@ impl JournalSource {
     }
 
     /// What the commits come to, if that is not stored already.
-    fn position_of(&self, commits: &[Commit]) -> Option<Position> {
+    fn mark_of(&mut self, commits: &[Commit]) -> Option<LogMark> {
         let offset = commits.iter().map(|commit| commit.offset).max()?;
-        // All that was read is finished: so are the events after it that made nothing.
-        let is_everything = offset == self.end && self.records.is_empty();
-        let position = if is_everything { self.position } else { position_before(offset) };
-        (position > self.stored).then_some(position)
+        let finished = self.read.iter().take_while(|read| read.end <= offset).count();
+        // The last of them stays, for the comparison with the next journal.
+        self.read.drain(..finished.saturating_sub(1));
+        let read = self.read.front()?;
+        (read.end <= offset && read.event.position > self.stored.position).then(|| read.mark())
     }
 
     fn store_next(&mut self) {
@@ -314,11 +403,11 @@ impl JournalSource {
         }
         self.is_storing = true;
         let commits = std::mem::take(&mut self.commits);
-        let Some(position) = self.position_of(&commits) else {
+        let Some(mark) = self.mark_of(&commits) else {
             return self.ask(async { Answer::Stored(commits, Ok(())) });
         };
-        self.stored = position;
-        let stored = self.arguments.home.store_position(Arc::clone(&self.arguments.name), position);
+        self.stored = mark;
+        let stored = self.arguments.home.store_position(Arc::clone(&self.arguments.name), mark);
         self.ask(async move { Answer::Stored(commits, stored.await) });
     }
 }
@@ -350,13 +439,13 @@ impl LogSource for JournalSource {
         self.store_next();
     }
 
-    fn close(self: Box<Self>, owner: &mut dyn PartitionOwner) {
+    fn close(mut self: Box<Self>, owner: &mut dyn PartitionOwner) {
         if !self.is_assigned {
             return;
         }
         let commits = owner.revoked(std::slice::from_ref(&self.partition));
-        let Some(position) = self.position_of(&commits) else { return };
-        let stored = self.arguments.home.store_position(Arc::clone(&self.arguments.name), position);
+        let Some(mark) = self.mark_of(&commits) else { return };
+        let stored = self.arguments.home.store_position(Arc::clone(&self.arguments.name), mark);
         let stored = self.runtime.block_on(async { timeout(HOME_DEADLINE, stored).await });
         if !matches!(stored, Ok(Ok(()))) {
             tracing::warn!(name = %self.arguments.name, "the last position was not stored; what it stood for is repeated");

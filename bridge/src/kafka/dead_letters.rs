@@ -217,7 +217,7 @@ fn failure(letter: &Record, replayed: usize, reason: String) -> DeadLetterError 
     DeadLetterError::Replay { partition: letter.partition, offset: letter.offset, replayed, reason }
 }
 
-fn read(
+pub(super) fn read(
     settings: &KafkaClientSettings,
     topic: &str,
     ranges: BTreeMap<i32, (i64, i64)>,

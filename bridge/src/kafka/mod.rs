@@ -7,6 +7,7 @@
 //!   `assigned`: one of its partitions; `batch`: messages made into records; `examiner`: what is wrong with a partition.
 //! - [`sink`]: an idempotent producer, as a [`LogSink`](crate::ports::LogSink).
 //! - [`topics`]: creating and describing them, and the lag of a group.
+//! - [`tail`]: the last records of a topic.
 //! - [`dead_letters`]: looking at what was set aside, and bringing it back.
 //!
 //! Nothing here knows what records mean, or decides when a commit is due: it carries out what the ports ask for.
@@ -21,6 +22,7 @@ pub mod settings;
 pub mod sink;
 pub mod source;
 mod statistics;
+pub mod tail;
 pub mod topics;
 mod wakeup;
 

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use runtime::{Journal, JournalError, Recorded};
+use runtime::{Journal, JournalError, LogMark, Recorded};
 use tokio::sync::watch;
 
 use crate::{
@@ -66,11 +66,16 @@ impl Outbox for JournalOutbox {
     }
 
     fn position(&self, relay: Arc<str>) -> BoxFuture<'static, Result<u64, String>> {
-        Box::pin(in_time(self.journal.position_of(relay)))
+        let mark = in_time(self.journal.position_of(relay));
+        Box::pin(async move { Ok(mark.await?.position) })
     }
 
     fn store_position(&self, relay: Arc<str>, position: u64) -> BoxFuture<'static, Result<(), String>> {
-        Box::pin(in_time(self.journal.store_position(relay, position)))
+        let (journal, digest) = (Arc::clone(&self.journal), in_time(self.journal.digest_at(position)));
+        Box::pin(async move {
+            let digest = digest.await?.ok_or_else(|| format!("the log has no event at position {position}"))?;
+            in_time(journal.store_position(relay, LogMark::new(journal.identity(), position, digest))).await
+        })
     }
 }
 

@@ -21,13 +21,14 @@
 //! - [`ledger`]: what is written, sent, waiting; which record is next. Pure.
 //! - [`actor`]: carries it out; [`health`]: what operators see.
 //! - [`journal_outbox`]: an [`Outbox`](crate::ports::Outbox) over a runtime's journal.
-//! - [`cloud_event`]: what is said of an event, as headers.
+//! - [`cloud_event`]: what is said of an event, as headers; [`provenance`]: of which log it is, and what that says of the log.
 
 pub mod actor;
 pub mod cloud_event;
 pub mod health;
 pub mod journal_outbox;
 pub mod ledger;
+pub mod provenance;
 
 pub use actor::{Relay, RelayArguments, RelayMessage, start_relay};
 pub use cloud_event::CloudEvent;

@@ -27,7 +27,9 @@ pub use super::memory_faults::{CommitFault, Faults};
 use super::{
     Append, Journal, JournalError, JournalHealth, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
     Trouble,
+    contradictions::Contradictions,
     health::HealthBoard,
+    identity::{LogIdentity, LogMark},
     progress::ProgressSender,
     reads, schema, settled,
     stream_index::StreamIndex,
@@ -138,6 +140,8 @@ pub struct MemoryJournal {
     is_open: Arc<AtomicBool>,
     is_closing: Arc<AtomicBool>,
     health: Arc<HealthBoard>,
+    identity: LogIdentity,
+    contradictions: Contradictions,
 }
 
 impl MemoryJournal {
@@ -148,6 +152,8 @@ impl MemoryJournal {
     pub async fn open(disk: &MemoryDisk, faults: Faults) -> Result<Arc<Self>, JournalError> {
         let in_use = Arc::clone(&disk.in_use).lock_owned().await;
         let newest = reads::newest_position(&disk.lock()).map_err(reads::query_error)?;
+        let identity = schema::identity_of(&disk.lock()).map_err(reads::query_error)?;
+        let contradictions = Contradictions::default();
         let index = StreamIndex::recover(&disk.lock(), WAITING_VERSIONS_MAX).map_err(reads::query_error)?;
         let index = Arc::new(index);
         let (requests, inbox) = mpsc::unbounded_channel();
@@ -166,11 +172,24 @@ impl MemoryJournal {
             is_open: Arc::clone(&is_open),
             is_closing: Arc::clone(&is_closing),
             health: Arc::clone(&health),
+            contradictions: contradictions.clone(),
             in_use,
         };
         tokio::spawn(committer.run());
         let disk = disk.clone();
-        Ok(Arc::new(Self { requests, disk, index, faults, committed, closed, is_open, is_closing, health }))
+        Ok(Arc::new(Self {
+            requests,
+            disk,
+            index,
+            faults,
+            committed,
+            closed,
+            is_open,
+            is_closing,
+            health,
+            identity,
+            contradictions,
+        }))
     }
 
     fn send(&self, request: Request) {
@@ -239,16 +258,20 @@ impl Journal for MemoryJournal {
         self.read(sql.into(), move |connection| reads::query(connection, sql, &params))
     }
 
-    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>> {
+    fn identity(&self) -> LogIdentity {
+        self.identity
+    }
+
+    fn contradictions(&self) -> Contradictions {
+        self.contradictions.clone()
+    }
+
+    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<LogMark, JournalError>> {
         self.read(Arc::clone(&subscription), move |connection| reads::position_of(connection, &subscription))
     }
 
-    fn store_position(
-        &self,
-        subscription: Arc<str>,
-        position: Position,
-    ) -> BoxFuture<'static, Result<(), JournalError>> {
-        settled(|settle| self.send(Request::StorePosition { subscription, position, settle }))
+    fn store_position(&self, subscription: Arc<str>, mark: LogMark) -> BoxFuture<'static, Result<(), JournalError>> {
+        settled(|settle| self.send(Request::StorePosition { subscription, mark, settle }))
     }
 
     fn is_open(&self) -> bool {
@@ -289,6 +312,7 @@ struct Committer {
     is_open: Arc<AtomicBool>,
     is_closing: Arc<AtomicBool>,
     health: Arc<HealthBoard>,
+    contradictions: Contradictions,
     in_use: OwnedMutexGuard<()>,
 }
 
@@ -365,6 +389,7 @@ impl Committer {
             };
             transaction::refuse_writes(batch, &mut refused, &refusal);
         }
+        self.contradictions.refuse(batch, &mut refused);
         let committed = {
             let connection = self.disk.lock();
             transaction::commit(&connection, &self.index, batch, &mut refused)

@@ -8,10 +8,12 @@
 
 mod boot;
 mod checkpointer;
+pub mod contradictions;
 mod damage;
 mod directory;
 mod faults;
 mod health;
+pub mod identity;
 pub mod integrity;
 pub mod keeper;
 #[cfg(feature = "testkit")]
@@ -23,11 +25,13 @@ pub mod progress;
 mod projection;
 mod readers;
 mod reads;
+pub mod recovery;
 mod schema;
 pub mod sqlite;
 mod stream_index;
 mod transaction;
 pub mod views;
+mod witness;
 mod writer;
 
 use std::sync::{
@@ -40,6 +44,10 @@ use tokio::sync::{oneshot, watch};
 
 pub use health::{JournalHealth, Trouble};
 
+use self::{
+    contradictions::Contradictions,
+    identity::{EventDigest, LogIdentity, LogMark},
+};
 use crate::{command::CommandId, seen::SeenCommand};
 
 /// The place of an event in the order of commits, from 1 up without reuse. 0 is before the first.
@@ -74,6 +82,10 @@ pub enum JournalError {
     /// What was read from the database is not what was written there: a page of it is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// Somebody who has read this log says that it is another one, or has lost its tail. Nothing was written, and nothing will
+    /// be until it is reconciled; reads go on.
+    #[error("the data does not fit together: {0}")]
+    Contradicted(String),
     /// A reader's statement was wrong, or the reader failed.
     #[error("the query failed: {0}")]
     Query(String),
@@ -367,15 +379,22 @@ pub trait Journal: Send + Sync + 'static {
     /// Asks the read model. It sees committed rows only. At most [`QUERY_ROWS_MAX`] rows are given.
     fn query(&self, sql: &'static str, params: Vec<SqlValue>) -> BoxFuture<'static, Result<Vec<Row>, JournalError>>;
 
-    /// Where a subscription stands in another journal: the last position whose effects are durable here.
-    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>>;
+    /// Which log this is.
+    fn identity(&self) -> LogIdentity;
 
-    /// Records, after everything queued before it, that a subscription's effects up to `position` are durable here.
-    fn store_position(
-        &self,
-        subscription: Arc<str>,
-        position: Position,
-    ) -> BoxFuture<'static, Result<(), JournalError>>;
+    /// Who says that this is not the log that they have read. While anybody does, appends are refused.
+    fn contradictions(&self) -> Contradictions;
+
+    /// What the event at `position` is; nothing where there is none. Before the first it is [`EventDigest::NONE`].
+    fn digest_at(&self, position: Position) -> BoxFuture<'static, Result<Option<EventDigest>, JournalError>> {
+        identity::digest_at(position, self.read_after(position.saturating_sub(1), 1))
+    }
+
+    /// Where a subscription stands in another journal: the last position whose effects are durable here.
+    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<LogMark, JournalError>>;
+
+    /// Records, after everything queued before it, that a subscription's effects up to `mark` are durable here.
+    fn store_position(&self, subscription: Arc<str>, mark: LogMark) -> BoxFuture<'static, Result<(), JournalError>>;
 
     /// How it is, for operators.
     fn health(&self) -> JournalHealth {

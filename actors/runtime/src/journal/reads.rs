@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::V
 use super::{
     JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, SqlValue,
     damage::is_damage,
+    identity::{EventDigest, Incarnation, LogId, LogMark, MarkedEvent},
     stream_index::{StreamIndex, Version},
 };
 use crate::{
@@ -113,12 +114,18 @@ pub(super) fn query(connection: &Connection, sql: &str, values: &[SqlValue]) -> 
 }
 
 /// Where a subscription stands, 0 before its first.
-pub(super) fn position_of(connection: &Connection, subscription: &str) -> Result<Position, JournalError> {
-    connection
-        .query_row("SELECT position FROM positions WHERE subscription = ?1", [subscription], |row| row.get::<_, i64>(0))
-        .optional()
-        .map(|position| position.unwrap_or(0).unsigned_abs())
-        .map_err(query_error)
+pub(super) fn position_of(connection: &Connection, subscription: &str) -> Result<LogMark, JournalError> {
+    let sql = "SELECT position, log, incarnation, digest FROM positions WHERE subscription = ?1";
+    let mark = |row: &rusqlite::Row<'_>| {
+        let (log, incarnation, digest): (Option<_>, Option<_>, Option<_>) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let event = log.zip(incarnation).zip(digest).map(|((log, incarnation), digest)| MarkedEvent {
+            log: LogId(log),
+            incarnation: Incarnation(incarnation),
+            digest: EventDigest(digest),
+        });
+        Ok(LogMark { position: row.get::<_, i64>(0)?.unsigned_abs(), event })
+    };
+    connection.query_row(sql, [subscription], mark).optional().map(Option::unwrap_or_default).map_err(query_error)
 }
 
 fn load_at_one_moment(

@@ -9,10 +9,15 @@
 //! A position is the next integer after the newest event's, since no event is ever deleted. Files of earlier builds say
 //! `AUTOINCREMENT`, which gives the same positions and writes a page more with each commit.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
+
+use super::{
+    identity::{EventDigest, Incarnation, LogId, LogIdentity},
+    recovery::RECONCILED,
+};
 
 /// The layout that this build reads and writes, kept in the file's `user_version`.
-pub(super) const LAYOUT: i64 = 3;
+pub(super) const LAYOUT: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS events (
@@ -59,8 +64,17 @@ CREATE TABLE IF NOT EXISTS snapshots (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (
     subscription TEXT    NOT NULL PRIMARY KEY,
-    position     INTEGER NOT NULL
+    position     INTEGER NOT NULL,
+    -- In which log, in which of its lives, and what the event there was: NULL where an older build noted the position.
+    log          BLOB,
+    incarnation  BLOB,
+    digest       BLOB
 ) STRICT, WITHOUT ROWID;
+-- Which log this is: one row.
+CREATE TABLE IF NOT EXISTS identity (
+    log         BLOB NOT NULL,
+    incarnation BLOB NOT NULL
+) STRICT;
 ";
 
 /// Layout 1 held `UNIQUE (stream, version)` on the events and every command's id in `commands`. The events move to a table
@@ -78,6 +92,12 @@ DROP TABLE events_of_layout_1;
 const TAKE_OVER_LAYOUT_2: &str = "
 ALTER TABLE events ADD COLUMN command_id BLOB;
 ALTER TABLE events ADD COLUMN traceparent TEXT;
+";
+/// Up to layout 3 a position was noted alone, and a log had no name.
+const TAKE_OVER_LAYOUT_3: &str = "
+ALTER TABLE positions ADD COLUMN log BLOB;
+ALTER TABLE positions ADD COLUMN incarnation BLOB;
+ALTER TABLE positions ADD COLUMN digest BLOB;
 ";
 const ALL_IS_INDEXED: &str = "INSERT INTO indexed SELECT coalesce(max(position), 0) FROM events;";
 
@@ -104,12 +124,21 @@ pub(super) fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<
     if found == 2 {
         transaction.execute_batch(TAKE_OVER_LAYOUT_2)?;
     }
+    if is_layout_1 || found > 0 {
+        transaction.execute_batch(TAKE_OVER_LAYOUT_3)?;
+    }
     transaction.execute_batch(TABLES)?;
     if is_layout_1 {
         transaction.execute_batch(TAKE_OVER_LAYOUT_1)?;
     }
     add_published_before(&transaction)?;
-    transaction.execute_batch(ALL_IS_INDEXED)?;
+    // Layout 3 knows itself how far it is indexed.
+    if found < 3 {
+        transaction.execute_batch(ALL_IS_INDEXED)?;
+    }
+    let identity = LogIdentity::generate().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let row = params![identity.log.0, identity.incarnation.0];
+    transaction.execute("INSERT INTO identity (log, incarnation) VALUES (?1, ?2)", row)?;
     transaction.pragma_update(None, "user_version", LAYOUT)?;
     transaction.commit()?;
     Ok(Ok(()))
@@ -122,6 +151,28 @@ fn add_published_before(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute_batch("ALTER TABLE events ADD COLUMN published_before INTEGER;")?;
     }
     Ok(())
+}
+
+/// Which log this is.
+pub(super) fn identity_of(connection: &Connection) -> rusqlite::Result<LogIdentity> {
+    connection.query_row("SELECT log, incarnation FROM identity", [], |row| {
+        Ok(LogIdentity { log: LogId(row.get(0)?), incarnation: Incarnation(row.get(1)?) })
+    })
+}
+
+/// Begins another life of the log.
+pub(super) fn begin_incarnation(connection: &Connection) -> rusqlite::Result<LogIdentity> {
+    let incarnation = Incarnation::generate().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute("UPDATE identity SET incarnation = ?1", params![incarnation.0])?;
+    let identity = identity_of(&transaction)?;
+    transaction.execute(
+        "INSERT OR REPLACE INTO positions (subscription, position, log, incarnation, digest) \
+         SELECT ?1, coalesce(max(position), 0), ?2, ?3, ?4 FROM events",
+        params![RECONCILED, identity.log.0, identity.incarnation.0, EventDigest::NONE.0],
+    )?;
+    transaction.commit()?;
+    Ok(identity)
 }
 
 #[cfg(test)]

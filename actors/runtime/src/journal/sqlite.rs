@@ -28,18 +28,21 @@ use super::{
     Append, Journal, JournalError, JournalHealth, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
     boot::BootNote,
     checkpointer::{Checkpointer, Mode, checkpoint},
+    contradictions::Contradictions,
     damage::{Damage, is_damage},
     directory::{CLOSE_WAIT_MAX, DatabaseFiles, Directory},
     faults::{Fault, fault_of_error},
     health::HealthBoard,
+    identity::{LogIdentity, LogMark},
     integrity::{self, IntegrityChecker, IntegrityChecks},
     progress::ProgressSender,
-    readers::{ReadJob, Readers},
-    reads, schema, settled,
+    readers::{ReadJob, Readers, open_reader},
+    reads, recovery, schema, settled,
     stream_index::StreamIndex,
     transaction::{Request, Settled, refuse_all},
     until_closed,
     views::{self, Views, ViewsError},
+    witness::WitnessKeeper,
     writer::{LOG_BYTES_MAX, Log, Writer},
 };
 use crate::{command::CommandId, private_files, supervision::StartError};
@@ -179,6 +182,8 @@ pub struct SqliteJournal {
     is_open: Arc<AtomicBool>,
     is_closing: Arc<AtomicBool>,
     health: Arc<HealthBoard>,
+    identity: LogIdentity,
+    contradictions: Contradictions,
 }
 
 impl SqliteJournal {
@@ -206,6 +211,10 @@ impl SqliteJournal {
         schema::bring_up_to_date(&mut connection).map_err(database)?.map_err(newer)?;
         connection.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
         let newest = reads::newest_position(&connection).map_err(database)?;
+        let identity = schema::identity_of(&connection).map_err(database)?;
+        let contradictions = Contradictions::default();
+        let witness = recovery::open_witness(&options.directory, &connection, identity, newest, &contradictions);
+        let witness = witness.map_err(unwritable)?;
         let index = Arc::new(StreamIndex::recover(&connection, WAITING_VERSIONS_MAX).map_err(database)?);
         let views_failed = |cause| match cause {
             ViewsError::Database(cause) => unusable(&file, cause),
@@ -232,6 +241,13 @@ impl SqliteJournal {
         let damage = Damage::none();
         let checker = IntegrityChecker::start(&file, options.checks, damage.clone()).map_err(unwritable)?;
         tokio::spawn(settle_in_order(to_settle));
+        let witness = match witness {
+            Some(witness) => {
+                let reader = open_reader(&file).map_err(database)?;
+                Some(WitnessKeeper::start(witness, identity, reader, committed.clone()).map_err(unwritable)?)
+            }
+            None => None,
+        };
         let writer = Writer {
             connection,
             index: Arc::clone(&index),
@@ -239,6 +255,8 @@ impl SqliteJournal {
             readers,
             checker,
             boot,
+            contradictions: contradictions.clone(),
+            witness,
             files,
             inbox: inbox.clone(),
             settled,
@@ -266,6 +284,8 @@ impl SqliteJournal {
             is_open,
             is_closing,
             health,
+            identity,
+            contradictions,
         }))
     }
 
@@ -351,16 +371,20 @@ impl Journal for SqliteJournal {
         self.read(&self.queries, move |connection| reads::query(connection, sql, &values))
     }
 
-    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<Position, JournalError>> {
+    fn identity(&self) -> LogIdentity {
+        self.identity
+    }
+
+    fn contradictions(&self) -> Contradictions {
+        self.contradictions.clone()
+    }
+
+    fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<LogMark, JournalError>> {
         self.read(&self.log_reads, move |connection| reads::position_of(connection, &subscription))
     }
 
-    fn store_position(
-        &self,
-        subscription: Arc<str>,
-        position: Position,
-    ) -> BoxFuture<'static, Result<(), JournalError>> {
-        settled(|settle| self.send(Request::StorePosition { subscription, position, settle }))
+    fn store_position(&self, subscription: Arc<str>, mark: LogMark) -> BoxFuture<'static, Result<(), JournalError>> {
+        settled(|settle| self.send(Request::StorePosition { subscription, mark, settle }))
     }
 
     fn damage(&self) -> watch::Receiver<Option<String>> {
@@ -411,7 +435,7 @@ pub(super) fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// The connection that writes, on files that nobody else reads.
-fn open_writer(file: &Path) -> Result<Connection, OpenError> {
+pub(super) fn open_writer(file: &Path) -> Result<Connection, OpenError> {
     let database = |cause| unusable(file, cause);
     for name in DatabaseFiles::names(file) {
         private_files::close_to_others(&name);

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     Append, JournalError, Position, RecordedOutcome, Settle,
     faults::{Failed, Fault, fault_of_error},
+    identity::LogMark,
     reads::outcome_of,
     stream_index::{StreamIndex, Version},
 };
@@ -32,7 +33,7 @@ pub(super) enum Request {
     },
     StorePosition {
         subscription: Arc<str>,
-        position: Position,
+        mark: LogMark,
         settle: Settle,
     },
     Close,
@@ -230,8 +231,10 @@ const INDEX_COMMANDS: &str = "INSERT OR IGNORE INTO commands (stream, command_id
                               WHERE stream = ?1 AND command_id IS NOT NULL GROUP BY command_id";
 const UPSERT_SNAPSHOT: &str = "INSERT INTO snapshots (stream, version, state) VALUES (?1, ?2, ?3) \
                                ON CONFLICT (stream) DO UPDATE SET version = excluded.version, state = excluded.state";
-const UPSERT_POSITION: &str = "INSERT INTO positions (subscription, position) VALUES (?1, ?2) \
-                               ON CONFLICT (subscription) DO UPDATE SET position = excluded.position";
+const UPSERT_POSITION: &str = "INSERT INTO positions (subscription, position, log, incarnation, digest) \
+                               VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (subscription) DO UPDATE SET \
+                               position = excluded.position, log = excluded.log, \
+                               incarnation = excluded.incarnation, digest = excluded.digest";
 
 fn write_all(
     connection: &Connection,
@@ -268,10 +271,15 @@ fn write_all(
                 }
                 Err(error) => return Err(error),
             },
-            Request::StorePosition { subscription, position, .. } => {
-                connection
-                    .prepare_cached(UPSERT_POSITION)?
-                    .execute(params![&**subscription, position.cast_signed()])?;
+            Request::StorePosition { subscription, mark, .. } => {
+                let event = mark.event.as_ref();
+                connection.prepare_cached(UPSERT_POSITION)?.execute(params![
+                    &**subscription,
+                    mark.position.cast_signed(),
+                    event.map(|event| event.log.0),
+                    event.map(|event| event.incarnation.0),
+                    event.map(|event| event.digest.0),
+                ])?;
                 rows += 1;
             }
             Request::AfterQueued(_) | Request::Outcome { .. } | Request::Close => {}

@@ -24,6 +24,7 @@ use super::{
     JournalError, Position,
     boot::BootNote,
     checkpointer::{Checkpointer, LogFrames, Mode, Progress, checkpoint},
+    contradictions::Contradictions,
     directory::{CLOSE_WAIT_MAX, DatabaseFiles, Directory, LogBytes},
     faults::{Failed, Fault},
     health::{HealthBoard, Trouble},
@@ -35,6 +36,7 @@ use super::{
         BATCH_REQUESTS_MAX, Committed, Request, Settled, commit, outcomes, refuse_all, refuse_writes, try_to_write,
         write_index,
     },
+    witness::WitnessKeeper,
 };
 
 /// From such a batch on the next one is waited for, until it is half as large…
@@ -75,6 +77,9 @@ pub(super) struct Writer {
     pub(super) readers: Readers,
     pub(super) checker: IntegrityChecker,
     pub(super) boot: BootNote,
+    pub(super) contradictions: Contradictions,
+    /// None where the log contradicts its witness, which is then left as it is.
+    pub(super) witness: Option<WitnessKeeper>,
     pub(super) files: DatabaseFiles,
     pub(super) inbox: Receiver<Request>,
     pub(super) settled: mpsc::UnboundedSender<Vec<Settled>>,
@@ -160,10 +165,13 @@ impl Writer {
         // Together with the sender's end: either this sees a request, or its sender sees that nobody will.
         fence(Ordering::SeqCst);
         refuse_all(&self.inbox, &end);
-        let Self { connection, index, checkpointer, readers, checker, boot, closed, directory, .. } = self;
+        let Self { connection, index, checkpointer, readers, checker, witness, boot, closed, directory, .. } = self;
         let deadline = Instant::now() + CLOSE_WAIT_MAX;
         // All of them, whatever the first says.
-        let others_have_ended = checker.stop(deadline) & checkpointer.stop(deadline) & readers.stop(deadline);
+        let others_have_ended = checker.stop(deadline)
+            & checkpointer.stop(deadline)
+            & readers.stop(deadline)
+            & witness.is_none_or(|witness| witness.stop(deadline));
         let is_tidy = end == JournalError::Closed
             && others_have_ended
             && {
@@ -237,6 +245,7 @@ impl Writer {
     /// Commits one batch and passes the outcomes on. An error is the disk's and ends the journal.
     fn serve(&mut self, batch: &mut Vec<Request>) -> Result<(), Failed> {
         let mut refused = vec![None; batch.len()];
+        self.contradictions.refuse(batch, &mut refused);
         let committed = self.commit(batch, &mut refused)?;
         if committed.rows > 0 {
             // Before anybody hears of it: what was written to a file without a name is lost.

@@ -1,0 +1,290 @@
+//! Which log this is: its identity, its incarnation, and what an event at a position looks like.
+//!
+//! A log is named by 128 random bits from its creation on, and a copy of its file bears the same name: it *is* the same log, at an
+//! earlier moment. An incarnation is given at the creation and at each reconciliation after a restore; later ones sort behind
+//! earlier ones. Whoever keeps a place in a log keeps a [`LogMark`]: the position, the log's identity, and the digest of the event at
+//! that position. A log that ends before it, has another name, or has another event there is not the log that was read: a
+//! [`Contradiction`]. Digests are computed when they are needed and stored with marks alone.
+
+use std::fmt;
+
+use futures::{FutureExt, future::BoxFuture};
+use sha2::{Digest, Sha256};
+
+use super::{Journal, JournalError, Position, Recorded};
+use crate::command::now_ms;
+
+/// The name of a log: the same for as long as there are copies of its file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId(pub(super) [u8; 16]);
+
+/// One life of a log: from its creation or from a reconciliation on. The later ones are greater.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Incarnation(pub(super) [u8; 16]);
+
+/// The first 128 bits of the SHA-256 of an event and of its place; all zero before the first event.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventDigest(pub(super) [u8; 16]);
+
+/// A log and its present life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogIdentity {
+    /// Its name.
+    pub log: LogId,
+    /// Its present life.
+    pub incarnation: Incarnation,
+}
+
+/// Which event was at a position when it was noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkedEvent {
+    /// In which log.
+    pub log: LogId,
+    /// In which of its lives.
+    pub incarnation: Incarnation,
+    /// What it was.
+    pub digest: EventDigest,
+}
+
+/// A place in a log, as its reader keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogMark {
+    /// The position.
+    pub position: Position,
+    /// The event there; nothing where an earlier build noted the position alone.
+    pub event: Option<MarkedEvent>,
+}
+
+impl LogMark {
+    /// The place of `position` in the log `identity`, where the event is `digest`.
+    #[must_use]
+    pub fn new(identity: LogIdentity, position: Position, digest: EventDigest) -> Self {
+        let LogIdentity { log, incarnation } = identity;
+        Self { position, event: Some(MarkedEvent { log, incarnation, digest }) }
+    }
+
+    /// The place before the first event of a log.
+    #[must_use]
+    pub fn start_of(identity: LogIdentity) -> Self {
+        Self::new(identity, 0, EventDigest::NONE)
+    }
+}
+
+impl LogMark {
+    /// Whether the log `identity`, which ends at `end` and has the event `found` at this mark's position, is the one that the mark was
+    /// made in.
+    ///
+    /// # Errors
+    /// [`Contradiction`] when it is not.
+    pub fn check(&self, identity: LogIdentity, end: Position, found: Option<EventDigest>) -> Result<(), Contradiction> {
+        let position = self.position;
+        if let Some(noted) = self.event
+            && noted.log != identity.log
+        {
+            return Err(Contradiction::OtherLog { position, noted: noted.log, found: identity.log });
+        }
+        if position > end {
+            return Err(Contradiction::BeyondTheEnd { position, end });
+        }
+        match self.event {
+            Some(noted) if found != Some(noted.digest) => Err(Contradiction::OtherEvent { position }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<Position> for LogMark {
+    /// A place of which no more is known than its position.
+    fn from(position: Position) -> Self {
+        Self { position, event: None }
+    }
+}
+
+/// Why a log is not the one that a mark was made in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// It is another log.
+    #[error("position {position} was noted in the log {noted}, and this is the log {found}")]
+    OtherLog {
+        /// The noted position.
+        position: Position,
+        /// The log it was noted in.
+        noted: LogId,
+        /// The log that is there.
+        found: LogId,
+    },
+    /// It ends before the mark.
+    #[error("position {position} was noted, and the log ends at {end}")]
+    BeyondTheEnd {
+        /// The noted position.
+        position: Position,
+        /// The log's last position.
+        end: Position,
+    },
+    /// It is an earlier life of the log.
+    #[error("position {position} was noted in a later incarnation of the log")]
+    LaterLife {
+        /// The noted position.
+        position: Position,
+    },
+    /// Its event at that position is another.
+    #[error("the event at position {position} is not the one that was noted there")]
+    OtherEvent {
+        /// The noted position.
+        position: Position,
+    },
+}
+
+/// Compares a mark with the log that is there now.
+///
+/// # Errors
+/// [`JournalError`] when the log cannot be read: then nothing is known.
+pub async fn compare(mark: LogMark, log: &dyn Journal) -> Result<Result<(), Contradiction>, JournalError> {
+    let (end, identity) = (*log.committed().borrow(), log.identity());
+    let found = if mark.position > end { None } else { log.digest_at(mark.position).await? };
+    Ok(mark.check(identity, end, found))
+}
+
+impl LogIdentity {
+    /// A new log in its first life.
+    ///
+    /// # Errors
+    /// When the system has no random bits.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        let mut log = [0; 16];
+        getrandom::fill(&mut log)?;
+        Ok(Self { log: LogId(log), incarnation: Incarnation::generate()? })
+    }
+}
+
+impl Incarnation {
+    /// One that begins now: the time in milliseconds, then random bits, so that two copies that begin at once differ.
+    pub(super) fn generate() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes[6..])?;
+        bytes[..6].copy_from_slice(&now_ms().to_be_bytes()[2..]);
+        Ok(Self(bytes))
+    }
+}
+
+impl EventDigest {
+    /// The digest before the first event.
+    pub const NONE: Self = Self([0; 16]);
+
+    /// The digest of an event where it is.
+    #[must_use]
+    pub fn of(event: &Recorded) -> Self {
+        let mut hash = Sha256::new();
+        for number in [event.position, event.version, u64::from(event.schema), event.at_ms.cast_unsigned()] {
+            hash.update(number.to_be_bytes());
+        }
+        let texts = [
+            Some(&*event.stream),
+            Some(event.event_type.as_str()),
+            Some(event.payload.as_str()),
+            event.correlation_id.as_deref(),
+            event.causation_id.as_deref(),
+            event.actor.as_deref(),
+        ];
+        for text in texts {
+            // With its length, so that no two lists of texts look alike; NULL is no text.
+            let length = text.map_or(u64::MAX, |text| text.len() as u64);
+            hash.update(length.to_be_bytes());
+            hash.update(text.unwrap_or_default());
+        }
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hash.finalize()[..16]);
+        Self(digest)
+    }
+}
+
+/// The digest at `position` of what `read_after` finds there.
+pub(super) fn digest_at(
+    position: Position,
+    read: BoxFuture<'static, Result<Vec<Recorded>, JournalError>>,
+) -> BoxFuture<'static, Result<Option<EventDigest>, JournalError>> {
+    async move {
+        if position == 0 {
+            return Ok(Some(EventDigest::NONE));
+        }
+        let events = read.await?;
+        Ok(events.first().filter(|event| event.position == position).map(EventDigest::of))
+    }
+    .boxed()
+}
+
+macro_rules! shown_in_hexadecimal {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", u128::from_be_bytes(self.0))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+        impl $name {
+            /// Reads what its display shows.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                let is_plain = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let bits = is_plain.then(|| u128::from_str_radix(text, 16).ok()).flatten()?;
+                Some(Self(bits.to_be_bytes()))
+            }
+        }
+    )*};
+}
+shown_in_hexadecimal!(LogId, Incarnation, EventDigest);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Recorded {
+        Recorded {
+            position: 7,
+            stream: "order/ord_1".into(),
+            version: 2,
+            event_type: "order.paid".into(),
+            schema: 1,
+            payload: "{}".into(),
+            at_ms: 5,
+            correlation_id: Some("req_1".into()),
+            causation_id: None,
+            actor: None,
+            traceparent: None,
+            published_before: None,
+        }
+    }
+
+    #[test]
+    fn a_digest_changes_with_everything_that_makes_an_event_what_it_is() {
+        let digest = EventDigest::of(&event());
+        assert_eq!(digest, EventDigest::of(&event()));
+        let others = [
+            Recorded { position: 8, ..event() },
+            Recorded { stream: "order/ord_2".into(), ..event() },
+            Recorded { version: 3, ..event() },
+            Recorded { event_type: "order.cancelled".into(), ..event() },
+            Recorded { schema: 2, ..event() },
+            Recorded { payload: "{ }".into(), ..event() },
+            Recorded { at_ms: 6, ..event() },
+            Recorded { correlation_id: None, ..event() },
+            Recorded { causation_id: Some(String::new()), ..event() },
+            Recorded { actor: Some("usr_1".into()), ..event() },
+        ];
+        for other in others {
+            assert_ne!(digest, EventDigest::of(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_read_as_they_are_shown_and_later_lives_are_greater() {
+        let identity = LogIdentity::generate().unwrap();
+        assert_eq!(LogId::parse(&identity.log.to_string()), Some(identity.log));
+        assert_eq!(LogId::parse("+0000000000000000000000000000000"), None);
+        assert!(Incarnation([0, 0, 0, 0, 0, 9, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0]) < identity.incarnation);
+    }
+}
