@@ -253,8 +253,16 @@ fn a_copy_made_while_the_shop_ran_and_put_back_later_is_an_older_copy() {
     Connection::open(orders.join("journal.db")).unwrap().execute("VACUUM INTO ?1", [kept.to_str().unwrap()]).unwrap();
     scene.sell("lost", LOST);
     scene.assert_books_agree();
+    // The witness goes as well: only the others' positions are left to speak, which are stored some moments behind their effects.
+    let newest_kept: i64 =
+        Connection::open(&kept).unwrap().query_row("SELECT max(position) FROM events", [], |row| row.get(0)).unwrap();
+    until(SETTLED_WITHIN, "a neighbour has stored a position beyond the copy's end", || {
+        let neighbour = Connection::open(scene.directory("payment-service").join("journal.db")).unwrap();
+        let newest = "SELECT max(position) FROM positions WHERE subscription LIKE '%order-service%'";
+        let stored: Option<i64> = neighbour.query_row(newest, [], |row| row.get(0)).unwrap();
+        stored.filter(|stored| *stored > newest_kept)
+    });
     scene.shop.kill_9();
-    // The witness goes as well: only the others' positions are left to speak.
     fs::remove_dir_all(&orders).unwrap();
     fs::create_dir(&orders).unwrap();
     fs::copy(&kept, orders.join("journal.db")).unwrap();
