@@ -263,7 +263,9 @@ impl JournalSource {
     /// Up to date: the next commit, or the journal's end, is a reason to look again.
     fn wait_for_news(&mut self) {
         self.is_asking = true;
-        let Ok(journal) = self.arguments.source.get() else {
+        // One that has taken the place of another is compared first, whether or not it has news.
+        let compared = self.arguments.source.get().ok().filter(|journal| self.is_compared(journal));
+        let Some(journal) = compared else {
             return self.ask(async { Answer::News });
         };
         let (mut committed, closed, position) = (journal.committed(), journal.closed(), self.position);
