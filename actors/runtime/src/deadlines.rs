@@ -1,7 +1,7 @@
 //! The clock of what waits: whoever waits for something until a certain time is woken when that time is over.
 //!
 //! It owns nothing: what is due stands in a read model, which says so again after a restart. An actor asks for it regularly,
-//! at most [`PER_LOOK_MAX`] at a time and for at most [`LOOK_BUDGET`], and goes round: the next look begins behind the last
+//! at most `PER_LOOK_MAX` at a time and for at most `LOOK_BUDGET`, and goes round: the next look begins behind the last
 //! that was tried, so those that cannot be woken keep nobody else waiting; one that failed, or waits still, is tried again
 //! after a pause that doubles. It decides nothing: whoever is woken does.
 

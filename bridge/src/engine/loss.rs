@@ -1,6 +1,6 @@
 //! What was lost, seen and not dealt with: the memory behind a subscription's complaints about its logs.
 //!
-//! **Owns** the ranges of records that were removed before they were taken in, until somebody [acknowledges](Losses::acknowledge) them,
+//! **Owns** the ranges of records that were removed before they were taken in, until somebody acknowledges them,
 //! and the logs that went back, until they have been read again. The pump writes to it; health reads it. It outlives a fall of its
 //! subscription, and ends with its bridge: what stays beyond that is the dead letter of each range.
 

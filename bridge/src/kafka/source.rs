@@ -13,7 +13,7 @@
 //! - Nothing is committed but what the owner says, and every commit's result comes back to it.
 //! - A log that is not the one that was read, records that are gone, and records that the client cannot read are told; the last are
 //!   stepped over. What shows them: an error in a partition's queue, offsets that go back or jump, the log's ends in the statistics,
-//!   the topic's identity, which is asked for now and then, and silence where there are records. [`Examiner`] finds out which it is.
+//!   the topic's identity, which is asked for now and then, and silence where there are records. An examiner finds out which it is.
 //!
 //! It does **not** decide what is finished, hold records back, or reorder anything.
 

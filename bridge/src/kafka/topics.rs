@@ -265,8 +265,9 @@ impl KafkaTopics {
                 .map_err(|error| self.no_answer(error))?;
         }
         let options = AdminOptions::new().request_timeout(Some(REQUEST_WAIT_MAX));
-        admin.delete_records(&list, &options).await.map_err(|error| self.no_answer(error))?;
-        Ok(())
+        let deleted = admin.delete_records(&list, &options).await.map_err(|error| self.no_answer(error))?;
+        // Each partition has an answer of its own.
+        deleted.elements().iter().try_for_each(|partition| partition.error()).map_err(|error| self.no_answer(error))
     }
 
     async fn ask<T: Send + 'static>(

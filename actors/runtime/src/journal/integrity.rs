@@ -2,11 +2,11 @@
 //!
 //! Opening a journal reads a few pages of it. What is wrong with the others is found by SQLite's own check, table by table: beside
 //! the sale, on a connection and a thread of its own, at most a quarter of the time at work; and before the journal serves
-//! where the machine has gone down under it (see [`super::boot`]), when what the disk had promised may not be there.
+//! where the machine has gone down under it (see `super::boot`), when what the disk had promised may not be there.
 //!
 //! One table is one read transaction. While that lasts, the log cannot start over, so it is bounded; a table that takes longer is
 //! read through in slices instead, each a transaction of its own, which finds damage in its rows and not in its indexes.
-//! Whatever it finds goes to [`super::damage`]. It changes nothing. It ends with its journal.
+//! Whatever it finds goes to `super::damage`. It changes nothing. It ends with its journal.
 
 use std::{
     convert::Infallible,

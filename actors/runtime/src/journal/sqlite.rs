@@ -5,8 +5,8 @@
 //! group commit; the load sets the size of the batch and nothing needs tuning.
 //!
 //! WAL with `synchronous=FULL`, asserted at the start: a commit survives power loss. A thread of its own checkpoints. An
-//! exclusive lock on the directory keeps a second process out. What a failure of the disk means stands in [`super::faults`]. SQLite
-//! alone opens the database's files, and what one incarnation has open no other opens (see [`super::directory`]).
+//! exclusive lock on the directory keeps a second process out. What a failure of the disk means stands in `super::faults`. SQLite
+//! alone opens the database's files, and what one incarnation has open no other opens (see `super::directory`).
 
 use std::{
     io,
