@@ -251,10 +251,8 @@ fn a_log_that_is_not_the_one_that_was_read_is_told_so_and_not_read_until_it_agre
     let said = |number: usize| ("k".to_owned(), vec![number.to_string()]);
     log.say("source", &[said(0), said(1), said(2)]);
     log.say("other", &[said(10), said(11), said(12), said(13)]);
-    let (first, other) = (
-        Arc::clone(&log.topics.lock().unwrap()["source"].journal),
-        Arc::clone(&log.topics.lock().unwrap()["other"].journal),
-    );
+    let journal_of = |topic: &str| Arc::clone(&log.topics.lock().unwrap()[topic].journal);
+    let (first, other) = (journal_of("source"), journal_of("other"));
     let arguments = log.arguments("source", "hearer");
     let source = arguments.source.clone();
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
