@@ -94,6 +94,13 @@ fn records_removed_before_they_were_taken_in_are_said_until_somebody_has_seen_to
     buy(&buyer, &product, "before");
     let order = buyer.order(&product, 1, "reserved");
     let commands = topics(&shop, &["inventory-commands"]);
+    // A group that has committed nothing has no place from which records could be missing.
+    let product_port = Client::of_port(shop.port(Role::Product));
+    until(SOON, "the group has committed its place", || {
+        let metrics = product_port.get("/metrics").try_send().ok()?.text;
+        let mut commits = metrics.lines().filter(|line| line.starts_with("microcommerce_bus_commits_total"));
+        commits.any(|line| line.contains("inventory-commands") && !line.ends_with(" 0")).then_some(())
+    });
     shop.kill_9_role(Role::Product);
     let before = read(&broker, &commands[0]).len();
     // The payment's own road does not lead through the product service; the commitment of the unit does.
