@@ -6,7 +6,11 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -17,15 +21,17 @@ use microcommerce_bridge::{
         source::{JournalSource, JournalSourceArguments, offset_of},
     },
     engine::{
-        Bridge, Delivery, Exhausted, ExponentialBackoff, OnDeadKey, Outcome, RetryPolicy, Subscription, Topics,
+        Bridge, CommitEvery, Delivery, Exhausted, ExponentialBackoff, OnDeadKey, Outcome, RetryPolicy, Subscription,
+        Topics,
         delivery::Ticket,
-        handler::Mailboxes,
+        handler::{self, Mailboxes},
         lanes::KeyLanes,
         partition_core::{CoreSettings, Orders, PartitionCore, QUARANTINED_KEYS_MAX},
     },
     memory::MemoryLog,
     ports::{
-        Assignment, Commit, Credit, LogSink, LogSource, OutboxEntry, PartitionOwner, SinkError, SourceEvent, Written,
+        Assignment, Commit, Credit, LogSink, LogSource, OutboxEntry, PartitionOwner, SinkError, SourceEvent,
+        SourceFatal, Written,
     },
     record::{Headers, OutgoingRecord, Record, TopicPartition},
     relay::{RelayLimits, ledger::RelayLedger},
@@ -507,4 +513,55 @@ fn a_dead_letter_of_the_embedded_bus_is_acknowledged_only_when_the_journal_has_i
     assert!(said.recv_timeout(PATIENCE).expect("an answer").is_ok());
     assert_eq!(kept(), 1);
     assert!(runtime.block_on(async { timeout(PATIENCE, letters.flush(PATIENCE)).await }).unwrap());
+}
+
+// ── commits that nobody answers ───────────────────────────────────────────────────────────────────────────────────
+
+/// Gives one record a turn, and answers no commit, as the client of a broker that is away.
+struct Unanswering {
+    given: i64,
+    commits: Arc<Mutex<Vec<i64>>>,
+}
+
+impl LogSource for Unanswering {
+    fn poll(&mut self, _wait: Duration, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
+        let partition = TopicPartition::new("t", 0);
+        if self.given == 0 {
+            owner.assigned(vec![Assignment { partition: partition.clone(), committed: None, log: None }]);
+        }
+        if owner.credit(&partition).records > 0 {
+            owner.records(&partition, vec![record(self.given, "a")]);
+            self.given += 1;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, commits: Vec<Commit>) {
+        self.commits.lock().unwrap().extend(commits.iter().map(|commit| commit.offset));
+    }
+
+    fn close(self: Box<Self>, _owner: &mut dyn PartitionOwner) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_commit_of_a_partition_is_on_its_way_at_a_time() {
+    let (commits, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let (theirs, counted) = (Arc::clone(&commits), Arc::clone(&done));
+    let open = Arc::new(move |_: &Subscription| {
+        Ok(Box::new(Unanswering { given: 0, commits: Arc::clone(&theirs) }) as Box<dyn LogSource>)
+    });
+    let handler = handler::each(16, move |_: Record| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Outcome::Done }
+    });
+    let subscription = Subscription::new("unanswered", "g", Topics::Named(vec!["t".into()]), open, handler)
+        .commit(CommitEvery { every: Duration::from_millis(1), records: 1 });
+    let bridge = Bridge::builder().dead_letters(MemoryLog::new().sink()).subscribe(subscription).build().unwrap();
+    let supervisor = bridge.start().await.unwrap();
+    eventually("a commit is sent", PATIENCE, || !commits.lock().unwrap().is_empty()).await;
+    // Many commits would be due by now: each record is one.
+    let before = done.load(Ordering::Relaxed);
+    eventually("a thousand records more are done", PATIENCE, || done.load(Ordering::Relaxed) >= before + 1_000).await;
+    assert_eq!(commits.lock().unwrap().len(), 1, "{:?}", commits.lock().unwrap());
+    supervisor.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
 }

@@ -255,3 +255,60 @@ async fn what_no_client_can_read_is_a_dead_letter_with_its_range_and_the_rest_is
     assert_eq!(letters().len(), had);
     supervisor.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
 }
+
+/// The broker is lost with all that it had, and an empty one takes its place: reading and writing go on by themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_broker_in_the_place_of_the_old_one_is_read_from_its_start() {
+    if kafka_broker("an_empty_broker_in_the_place_of_the_old_one_is_read_from_its_start").is_none() {
+        return;
+    }
+    let brokers = OwnBrokers::new(1);
+    brokers.run("start").await;
+    let (topic, group) = (unique("emptied"), unique("group"));
+    let make = async || {
+        let topics = KafkaTopics::new(settings(&brokers.address())).unwrap();
+        topics.create_missing(&[TopicSpec::new(&topic, 1)]).await.unwrap();
+    };
+    make().await;
+    let sink = support::kafka::sink(&brokers.address());
+    let write = async |name: &str, count: usize| {
+        let records: Vec<_> =
+            (0..count).map(|index| outgoing(&topic, Some("k"), Some(&format!("{name} {index}")))).collect();
+        write_all(&sink, records).await
+    };
+    write("old", 10).await.into_iter().for_each(|written| assert!(written.is_ok()));
+    let (log, done) = (MemoryLog::new(), Arc::new(Mutex::new(BTreeSet::new())));
+    let noted = Arc::clone(&done);
+    let handler = handler::each(16, move |record: Record| {
+        noted.lock().unwrap().insert(value_of(&record));
+        async { Outcome::Done }
+    });
+    let open = source_config(&brokers.address(), &group, &topic).opener();
+    let named = Topics::Named(vec![topic.as_str().into()]);
+    let subscription = Subscription::new("emptied", group.as_str(), named, open, handler)
+        .commit(CommitEvery { every: Duration::from_millis(50), records: 1_000 });
+    let bridge = Bridge::builder().dead_letters(log.sink()).subscribe(subscription).build().unwrap();
+    let supervisor = bridge.start().await.unwrap();
+    eventually("the old log is done", PATIENCE, || done.lock().unwrap().len() == 10).await;
+
+    brokers.run("stop").await;
+    brokers.lose_data();
+    brokers.run("start").await;
+    make().await;
+    // As many as before: every offset of theirs was done in the old log.
+    let written = write("new", 10).await;
+    for (index, written) in written.into_iter().enumerate() {
+        if written.is_err() {
+            // The producer's session died with the old broker: whoever sends again is heard by the new one.
+            let again = outgoing(&topic, Some("k"), Some(&format!("new {index}")));
+            write_all(&sink, vec![again]).await.into_iter().for_each(|written| assert!(written.is_ok(), "{written:?}"));
+        }
+    }
+    eventually("the new log is done", 2 * PATIENCE, || {
+        (0..10).all(|index| done.lock().unwrap().contains(&format!("new {index}")))
+    })
+    .await;
+    assert!(bridge.health()[0].losses.went_back >= 1, "{:#?}", bridge.health());
+    eventually("all is well", PATIENCE, || bridge.health()[0].is_healthy).await;
+    supervisor.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
+}

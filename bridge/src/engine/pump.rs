@@ -47,6 +47,9 @@ const WAIT_MAX: Duration = Duration::from_millis(20);
 const WAIT_WITHOUT_CREDIT: Duration = Duration::from_millis(1);
 /// How often partitions publish what there is to see.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// How long the next commit of a partition waits for the answer to the one before: while a broker is away its client keeps each for later,
+/// and there is to be one, not one for each period.
+const COMMIT_ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What a partition's actor may take to answer beyond the time that it has for draining.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// The pauses before a source is opened again.
@@ -231,6 +234,10 @@ impl Pump {
         let now = Instant::now();
         let mut commits = Vec::new();
         for (partition, owned) in &self.partitions {
+            let sent = self.commits_sent.get(partition);
+            if sent.is_some_and(|sent| now.duration_since(*sent) < COMMIT_ANSWER_WAIT_MAX) {
+                continue;
+            }
             let Some(commit) = owned.board.report(|report| report.commit.take()) else { continue };
             if owned.acknowledged.as_ref() == Some(&commit) {
                 continue;
@@ -315,7 +322,8 @@ impl Pump {
 
     fn start(&mut self, assignment: Assignment) {
         let Assignment { partition, committed, log } = assignment;
-        let log_id = log.and_then(|log| log.id);
+        // Where the source does not know it, what was committed may: then it is compared later.
+        let log_id = log.and_then(|log| log.id).or_else(|| committed.as_ref()?.log_id.clone());
         self.epoch += 1;
         let (arguments, epoch) = (&self.arguments, self.epoch);
         let subscription = &arguments.subscription;

@@ -17,6 +17,7 @@ mod batch;
 pub mod dead_letters;
 mod examiner;
 mod group;
+mod identities;
 mod native;
 pub mod settings;
 pub mod sink;

@@ -14,6 +14,7 @@
 //! - A log that is not the one that was read, records that are gone, and records that the client cannot read are told; the last are
 //!   stepped over. What shows them: an error in a partition's queue, offsets that go back or jump, the log's ends in the statistics,
 //!   the topic's identity, which is asked for now and then, and silence where there are records. An examiner finds out which it is.
+//!   A topic that was made again ends this source, since only a new client reads it (see `identities`); its engine opens the next one.
 //!
 //! It does **not** decide what is finished, hold records back, or reorder anything.
 
@@ -34,8 +35,9 @@ use rdkafka::{
 use super::{
     assigned::AssignedPartition,
     batch::record_of,
-    examiner::{Answer, Examiner, Question, Suspicion, state_of},
+    examiner::{Answer, Examiner, Finding, Question, Suspicion, state_of},
     group::{GroupContext, Told, assign, unassign},
+    identities::Identities,
     native::{self, Listed},
     settings::{KafkaClientSettings, SettingsError, is_unreachable},
     statistics,
@@ -60,9 +62,6 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 const COMMITTED_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long an assignment waits for what the logs are like. Past it they are compared later.
 const STATE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often the topics' identities are asked for: a topic that was made again and has grown beyond where it was read shows in nothing
-/// else.
-const IDS_EVERY: Duration = Duration::from_secs(5);
 /// How long a step over what cannot be read may take.
 pub(super) const SEEK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Before the identity of the log in a commit's metadata; `;` ends it.
@@ -176,8 +175,7 @@ pub struct KafkaSource {
     examiner: Examiner,
     /// Each assignment of a partition has a number of its own: an answer about a former one is none.
     generation: u64,
-    ids_asked_at: Instant,
-    is_asking_ids: bool,
+    identities: Identities,
     consumer: Arc<BaseConsumer<GroupContext>>,
     wakeup: Arc<Wakeup>,
     /// What happened and was not worked off yet, in order.
@@ -213,8 +211,7 @@ impl KafkaSource {
             partitions: Vec::new(),
             examiner,
             generation: 0,
-            ids_asked_at: Instant::now(),
-            is_asking_ids: false,
+            identities: Identities::new(),
             consumer: Arc::new(consumer),
             wakeup,
             happened: VecDeque::new(),
@@ -244,7 +241,7 @@ impl KafkaSource {
         let answers: Vec<Answer> = self.examiner.answers().collect();
         for answer in answers {
             did_any = true;
-            self.take_answer(answer, owner);
+            self.take_answer(answer, owner)?;
         }
         self.ask_for_ids();
         let (mut gave_any, mut suspicions) = (false, Vec::new());
@@ -309,7 +306,7 @@ impl KafkaSource {
             .map(|listed| TopicPartition::new(listed.topic, listed.partition))
             .collect();
         let committed = self.committed(&list);
-        let mut logs = self.states(&ids);
+        let mut logs = self.states(&ids)?;
         let mut assignments = Vec::with_capacity(ids.len());
         for (id, log) in ids.into_iter().zip(logs.drain(..)) {
             // An old handle that is dropped later would silence the new one: they share the queue.
@@ -319,7 +316,7 @@ impl KafkaSource {
                 list.set_partition_offset(&id.topic, id.partition, Offset::Offset(commit.offset)).map_err(fatal)?;
             }
             self.generation += 1;
-            let log_id = log.as_ref().and_then(|log| log.id.clone());
+            let log_id = log_id(log.as_ref(), committed.as_ref());
             let next = committed.as_ref().map(|commit| commit.offset);
             let partition = AssignedPartition::split(&self.consumer, &self.wakeup, id, (self.generation, log_id), next)
                 .map_err(SourceFatal)?;
@@ -336,7 +333,7 @@ impl KafkaSource {
     }
 
     /// What the logs of these are like, as far as the brokers say so in time.
-    fn states(&self, ids: &[TopicPartition]) -> Vec<Option<LogState>> {
+    fn states(&mut self, ids: &[TopicPartition]) -> Result<Vec<Option<LogState>>, SourceFatal> {
         let deadline = Instant::now() + STATE_WAIT_MAX;
         let topics: BTreeSet<Arc<str>> = ids.iter().map(|id| Arc::clone(&id.topic)).collect();
         let topics: Vec<Arc<str>> = topics.into_iter().collect();
@@ -344,22 +341,19 @@ impl KafkaSource {
             tracing::debug!(%error, "the topics' identities are not known");
             Default::default()
         });
+        self.identities.meet(log_ids.iter().map(|(topic, id)| (topic.as_str(), id)))?;
         let state = |id: &TopicPartition| {
             let left = deadline.saturating_duration_since(Instant::now());
             let state = state_of(&self.consumer, id, log_ids.get(&*id.topic).cloned(), left);
             state.inspect_err(|reason| tracing::debug!(partition = %id, reason, "where the log ends is not known")).ok()
         };
-        ids.iter().map(|id| (Instant::now() < deadline).then(|| state(id)).flatten()).collect()
+        Ok(ids.iter().map(|id| (Instant::now() < deadline).then(|| state(id)).flatten()).collect())
     }
 
     fn ask_for_ids(&mut self) {
-        if self.is_asking_ids || self.partitions.is_empty() || self.ids_asked_at.elapsed() < IDS_EVERY {
-            return;
-        }
-        self.ids_asked_at = Instant::now();
-        let topics: BTreeSet<Arc<str>> =
-            self.partitions.iter().map(|partition| Arc::clone(&partition.id.topic)).collect();
-        self.is_asking_ids = self.examiner.ask(&self.consumer, Question::Ids(topics.into_iter().collect()));
+        let Some(topics) = self.identities.due(self.partitions.iter().map(|partition| &partition.id)) else { return };
+        let is_asked = self.examiner.ask(&self.consumer, Question::Ids(topics));
+        self.identities.set_asking(is_asked);
     }
 
     fn examine(&mut self, suspicion: Suspicion) {
@@ -371,10 +365,12 @@ impl KafkaSource {
         }
     }
 
-    fn take_answer(&mut self, answer: Answer, owner: &mut dyn PartitionOwner) {
+    fn take_answer(&mut self, answer: Answer, owner: &mut dyn PartitionOwner) -> Result<(), SourceFatal> {
         match answer {
             Answer::Ids(ids) => {
-                self.is_asking_ids = false;
+                self.identities.set_asking(false);
+                self.identities.meet(ids.iter().map(|(topic, id)| (&**topic, id)))?;
+                // Of the same log as this client's, and yet not of the one that was read: what was committed is of a former one.
                 let suspicions: Vec<Suspicion> =
                     self.partitions.iter_mut().filter_map(|partition| partition.compare_id(&ids)).collect();
                 suspicions.into_iter().for_each(|suspicion| self.examine(suspicion));
@@ -383,13 +379,17 @@ impl KafkaSource {
                 let consumer = Arc::clone(&self.consumer);
                 let partition = self.partitions.iter_mut().find(|partition| partition.generation == generation);
                 // Given up meanwhile: its next owner finds the same.
-                let Some(partition) = partition.filter(|partition| partition.id == id) else { return };
+                let Some(partition) = partition.filter(|partition| partition.id == id) else { return Ok(()) };
+                if let Finding::WentBack { log: LogState { id: Some(log_id), .. }, .. } = &finding {
+                    self.identities.meet([(&*id.topic, log_id)])?;
+                }
                 partition.is_examined = false;
                 if let Err(reason) = partition.act_on(finding, &consumer, owner) {
                     owner.event(SourceEvent::PartitionFailed(id, reason));
                 }
             }
         }
+        Ok(())
     }
 
     /// What was committed for these. Nothing when the broker does not say so in time: then the client itself begins at the
@@ -619,6 +619,11 @@ impl From<Listed> for Commit {
         let partition = TopicPartition::new(listed.topic, listed.partition);
         Self { partition, offset: listed.offset, metadata, log_id }
     }
+}
+
+/// The log that is read: as the brokers say, else as what was committed says, so that it is compared once they do.
+fn log_id(log: Option<&LogState>, committed: Option<&Commit>) -> Option<Arc<str>> {
+    log.and_then(|log| log.id.clone()).or_else(|| committed.and_then(|commit| commit.log_id.clone()))
 }
 
 fn fatal(error: KafkaError) -> SourceFatal {
