@@ -20,6 +20,8 @@ fresh_broker() {
 
 # Brokers that the suites start for themselves share the folder, and so the fetched libraries.
 use_brokers() {
+    # Suites leave thousands of partitions behind; with the usual heap a broker would spend its time collecting.
+    export KAFKA_HEAP=${KAFKA_HEAP:-1g}
     export KAFKA_DIR=${KAFKA_DIR:-$CACHE/kafka} KAFKA_BROKER=127.0.0.1:$KAFKA_TEST_PORT REQUIRE_KAFKA=1
     trap 'broker stop' EXIT
 }

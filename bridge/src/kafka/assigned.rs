@@ -20,6 +20,7 @@ use super::{
     group::GroupContext,
     native::{self, TakenMessages},
     source::SEEK_WAIT_MAX,
+    standstill::{Sign, Standstill},
     statistics::Progress,
     wakeup::Wakeup,
 };
@@ -30,9 +31,6 @@ use crate::{
 
 /// Records given at once. It bounds how long the main queue waits; a larger batch gains nothing more.
 const BATCH_RECORDS_MAX: usize = 1_024;
-/// After this many reports of the statistics in a row (one a second) that there are records, that they are asked for from the same
-/// place, and that none came, somebody has a look.
-const QUIET_REPORTS_MAX: u32 = 5;
 
 pub(super) struct AssignedPartition {
     pub(super) id: TopicPartition,
@@ -50,8 +48,7 @@ pub(super) struct AssignedPartition {
     /// Somebody finds out what is wrong: nothing is given until then.
     pub(super) is_examined: bool,
     suspicion: Option<Suspicion>,
-    fetched_to: i64,
-    pub(super) is_quiet_since_reports: u32,
+    pub(super) standstill: Standstill,
 }
 
 /// Why the records that were fetched are not given on.
@@ -93,8 +90,7 @@ impl AssignedPartition {
             next,
             is_examined: false,
             suspicion: None,
-            fetched_to: -1,
-            is_quiet_since_reports: 0,
+            standstill: Standstill::new(),
         })
     }
 
@@ -142,7 +138,7 @@ impl AssignedPartition {
         let gave_any = !records.is_empty();
         if let Some(last) = records.last() {
             self.next = Some(last.offset + 1);
-            self.is_quiet_since_reports = 0;
+            self.standstill.moved();
             owner.records(&self.id, records);
         }
         match stop {
@@ -211,25 +207,16 @@ impl AssignedPartition {
 
     /// Looks at a report: whether the log begins behind what is next, ends before it, or gives nothing of what it has.
     pub(super) fn note_progress(&mut self, progress: &Progress, owner: &mut dyn PartitionOwner) {
-        let is_still = progress.is_queue_empty && self.taken.len() == 0 && !self.is_examined;
-        let is_same_place = progress.fetched_to == std::mem::replace(&mut self.fetched_to, progress.fetched_to);
-        let Some(next) = self.next.filter(|_| is_still) else {
-            self.is_quiet_since_reports = 0;
-            return;
-        };
-        if progress.first > next {
+        let next = self.next.filter(|_| self.taken.len() == 0 && !self.is_examined);
+        let is_wanted = owner.credit(&self.id).records > 0;
+        match (self.standstill.report(next, progress, is_wanted), next) {
             // No record is there that would show it.
-            self.skip(next, progress.first, owner);
-        } else if progress.end < next && progress.fetched_to < next {
-            self.suspect(Some(format!("it was read to offset {next} and ends at {}", progress.end)));
-        } else if is_same_place && !progress.is_drained && owner.credit(&self.id).records > 0 {
-            self.is_quiet_since_reports += 1;
-            if self.is_quiet_since_reports >= QUIET_REPORTS_MAX {
-                self.is_quiet_since_reports = 0;
-                self.suspect(None);
+            (Some(Sign::BeginsAt(first)), Some(next)) => self.skip(next, first, owner),
+            (Some(Sign::EndsAt(end)), Some(next)) => {
+                self.suspect(Some(format!("it was read to offset {next} and ends at {end}")));
             }
-        } else {
-            self.is_quiet_since_reports = 0;
+            (Some(_), _) => self.suspect(None),
+            (None, _) => {}
         }
     }
 
@@ -273,7 +260,7 @@ impl AssignedPartition {
     fn read_from(&mut self, offset: Option<i64>, consumer: &BaseConsumer<GroupContext>) -> Result<(), String> {
         self.taken.give_back(self.taken.len());
         self.next = offset;
-        self.is_quiet_since_reports = 0;
+        self.standstill.moved();
         let offset = offset.map_or(Offset::Beginning, Offset::Offset);
         consumer.seek(&self.id.topic, self.id.partition, offset, SEEK_WAIT_MAX).map_err(|error| error.to_string())
     }

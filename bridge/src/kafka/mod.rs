@@ -22,6 +22,7 @@ mod native;
 pub mod settings;
 pub mod sink;
 pub mod source;
+mod standstill;
 mod statistics;
 pub mod tail;
 pub mod topics;

@@ -273,7 +273,7 @@ impl KafkaSource {
                 let id = TopicPartition::new(message.topic(), message.partition());
                 if let Some(partition) = self.partitions.iter_mut().find(|partition| partition.id == id) {
                     partition.next = Some(message.offset() + 1);
-                    partition.is_quiet_since_reports = 0;
+                    partition.standstill.moved();
                     owner.records(&id, record_of(&message).into_iter().collect());
                 }
             }
