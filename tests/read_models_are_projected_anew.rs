@@ -116,8 +116,7 @@ fn the_read_models_projected_anew_are_those_that_were_written() {
     forget_versions(&shop.data_dir());
     shop.reopen();
     assert_eq!(buyer.all_orders(), orders);
-    let log = shop.log();
-    assert!(log.contains("the read model is projected"), "it was projected anew: {log}");
+    shop.wait_for_line(&["the read model is projected"]);
     shop.send_sigterm();
     assert!(shop.wait_for_end().success());
     let projected = read_models(&shop.data_dir());

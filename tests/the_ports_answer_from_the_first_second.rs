@@ -180,7 +180,7 @@ fn while_the_process_starts_its_ports_say_how_far_it_has_come_and_no_connection_
     assert!(asked.contains(&503), "asked before: {asked:?}");
     assert!(asked.iter().all(|status| [200, 503].contains(status)), "{asked:?}");
     assert_eq!(kept.get("/").unwrap().0, 200, "the connection from before the change is the shop's now");
-    assert!(shop.log().contains("The shop is open"));
+    shop.wait_for_line(&["The shop is open"]);
     assert_all_there(&shop);
 }
 

@@ -77,9 +77,8 @@ fn topics_deleted_under_the_running_shop_are_made_again_and_it_goes_on_by_itself
     (0..4).for_each(|index| buy(&buyer, &product, &format!("after-{index}")));
     let gateway = shop.client();
     until(BACK_WITHIN, "the shop says that all is well", || readiness(&gateway).filter(|answer| answer.status == 200));
-    let log = shop.log();
-    assert!(log.lines().any(|line| line.contains("ERROR") && line.contains("made again")), "nothing was said: {log}");
-    assert!(log.contains("the log went back: it is read again from its first record"), "nothing was said: {log}");
+    shop.wait_for_line(&["ERROR", "made again"]);
+    shop.wait_for_line(&["ERROR", "the log went back: it is read again from its first record"]);
     assert!(!read(&broker, &topics(&shop, &["order-events"])[0]).is_empty(), "what is new is on the new topics");
     shop.close();
 }
@@ -117,11 +116,7 @@ fn records_removed_before_they_were_taken_in_are_said_until_somebody_has_seen_to
         readiness(&product_port).filter(|answer| answer.status == 503 && answer.text.contains("lost the records"))
     });
     assert!(reasons.text.contains("inventory-commands"), "{}", reasons.text);
-    assert!(
-        shop.log().lines().any(|line| line.contains("ERROR") && line.contains("removed from the log")),
-        "{}",
-        shop.log()
-    );
+    shop.wait_for_line(&["ERROR", "removed from the log"]);
     let metrics = product_port.get("/metrics").send().text;
     let lost = metrics.lines().find(|line| line.starts_with("microcommerce_bus_lost_records_total"));
     assert!(lost.is_some_and(|line| !line.ends_with(" 0")), "{lost:?}");

@@ -120,6 +120,7 @@ fn the_first_start_makes_an_administrator_of_its_own_and_says_so_last_and_once()
     assert_eq!(roles(&admin), json!(["customer", "admin"]));
     let user_id = own_id(&admin);
     // Nothing of that process comes after it.
+    shop.wait_for_line(&["Administrators: ", "first start"]);
     let log = shop.log();
     let greeting: Vec<&str> = log.lines().skip_while(|line| !line.starts_with("Administrators: ")).collect();
     assert!(greeting[0].contains(&user_id) && greeting[0].contains("first start"), "{log}");

@@ -14,7 +14,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use microcommerce_bridge::{
@@ -26,7 +26,7 @@ use microcommerce_bridge::{
     kafka::{Compression, KafkaSink, KafkaSinkConfig, KafkaTopics, TopicSpec},
     memory::MemoryLog,
     ports::LogSink,
-    record::{Record, TopicPartition},
+    record::{OutgoingRecord, Record, TopicPartition},
 };
 use support::{
     PATIENCE, eventually,
@@ -311,4 +311,55 @@ async fn an_empty_broker_in_the_place_of_the_old_one_is_read_from_its_start() {
     assert!(bridge.health()[0].losses.went_back >= 1, "{:#?}", bridge.health());
     eventually("all is well", PATIENCE, || bridge.health()[0].is_healthy).await;
     supervisor.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
+}
+
+/// All brokers are lost with all that they had, after an election that the producer has seen; empty ones take their place, whose leaders
+/// are others and whose elections begin anew.
+#[ignore = "three brokers, twice: a minute and both cores; .ci/full runs it"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_has_seen_an_election_writes_to_the_log_that_took_the_place_of_its_own() {
+    const PARTITIONS: i32 = 9;
+    let name = "a_producer_that_has_seen_an_election_writes_to_the_log_that_took_the_place_of_its_own";
+    if kafka_broker(name).is_none() {
+        return;
+    }
+    let brokers = OwnBrokers::new(3);
+    brokers.run("start").await;
+    let topic = unique("replaced");
+    let make = async || {
+        let topics = KafkaTopics::new(settings(&brokers.address())).unwrap();
+        topics.create_missing(&[TopicSpec::new(&topic, PARTITIONS)]).await.unwrap();
+    };
+    make().await;
+    let config = KafkaSinkConfig {
+        delivery_timeout: Duration::from_secs(5),
+        ..KafkaSinkConfig::new(settings(&brokers.address()))
+    };
+    let sink = KafkaSink::start(config).unwrap();
+    // Until each partition has taken a record of this name, as the relay does.
+    let write = async |what: &str| {
+        let mut missing: BTreeSet<i32> = (0..PARTITIONS).collect();
+        let began = Instant::now();
+        while !missing.is_empty() {
+            assert!(began.elapsed() < 3 * PATIENCE, "{what}: the partitions {missing:?} take nothing");
+            let records = missing.iter().map(|partition| OutgoingRecord {
+                partition: Some(*partition),
+                ..outgoing(&topic, Some("k"), Some(what))
+            });
+            let records: Vec<OutgoingRecord> = records.collect();
+            let written = write_all(&sink, records).await;
+            written.into_iter().flatten().for_each(|written| assert!(missing.remove(&written.partition)));
+        }
+    };
+    write("before").await;
+    for broker in 1..=3 {
+        brokers.run(&format!("kill {broker}")).await;
+        write(&format!("without broker {broker}")).await;
+        brokers.run("start").await;
+    }
+    brokers.run("stop").await;
+    brokers.lose_data();
+    brokers.run("start").await;
+    make().await;
+    write("after").await;
 }

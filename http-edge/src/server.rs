@@ -60,6 +60,8 @@ pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests in flight may take to finish once the end was asked for.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The methods that some resource has.
+const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PATCH", "DELETE"];
 /// Longest head of a request in bytes; hyper answers a longer one with 431. A token has half a kilobyte.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
@@ -262,7 +264,15 @@ async fn answer(
     // Without the query: it may hold what must not be logged.
     let path = request.uri().path().to_owned();
 
-    let routed = AssertUnwindSafe(route(routes, request)).catch_unwind();
+    let routed = AssertUnwindSafe(async {
+        // `CONNECT host:443` and `OPTIONS *` name no resource of ours, and warp has no place for them.
+        if request.uri().path().starts_with('/') {
+            route(routes, request).await
+        } else {
+            ApiError::method_not_allowed(&METHODS).into_response(&request_id)
+        }
+    })
+    .catch_unwind();
     let mut response = match tokio::time::timeout(deadline, routed).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {

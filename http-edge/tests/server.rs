@@ -392,6 +392,19 @@ async fn a_taken_port_is_one_plain_sentence() {
 }
 
 #[tokio::test]
+async fn a_target_that_names_no_resource_is_refused_without_a_panic() {
+    let port = Port::open(Limits::default()).await;
+    for head in ["CONNECT example.com:443", "CONNECT example.com", "OPTIONS *"] {
+        let mut client = port.connect().await;
+        client.send(&format!("{head} HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n")).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status(), answer.error().0.as_str()), (405, "METHOD_NOT_ALLOWED"), "{head}");
+        assert_eq!(answer.header("allow"), Some("GET, HEAD, POST, PATCH, DELETE"), "{head}");
+    }
+    assert_eq!(port.ask("GET", "/", "", "").await.status(), 200);
+}
+
+#[tokio::test]
 async fn nonsense_on_the_wire_disturbs_nobody() {
     let port = Port::open(Limits::default()).await;
     for noise in [

@@ -23,6 +23,8 @@ use super::until;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// A process that must end, ends by then.
 const ENDED_WITHIN: Duration = Duration::from_secs(30);
+/// How long a line may take from the work that it speaks of to the file.
+const LOGGED_WITHIN: Duration = Duration::from_secs(10);
 /// What is shown of a shop's log when its test fails.
 const LOG_LINES_SHOWN: usize = 60;
 
@@ -303,6 +305,14 @@ impl Shop {
     /// All that the shop's processes have printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(log_path(self.directory.path())).unwrap()
+    }
+
+    /// Waits for a line of the log that holds all of these words: lines are written beside the work, not before it goes on.
+    pub fn wait_for_line(&self, words: &[&str]) {
+        let is_meant = |line: &str| words.iter().all(|word| line.contains(word));
+        until(LOGGED_WITHIN, &format!("a line of the log with {words:?}"), || {
+            self.log().lines().any(is_meant).then_some(())
+        });
     }
 
     /// A setting that it was opened with.

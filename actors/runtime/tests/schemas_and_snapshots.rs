@@ -261,14 +261,18 @@ fn the_corpus_notices_what_would_break_old_journals() {
     let directory = tempfile::tempdir().unwrap();
     let faults =
         |samples: &[third::Event], writes| golden::faults::<third::Thermometer>(directory.path(), samples, writes);
-    assert_eq!(faults(&samples(), false).len(), 2, "nothing is there yet: both samples are missing");
+    assert_eq!(
+        faults(&samples(), false).len(),
+        2 + 3,
+        "nothing is there yet: neither both samples nor the three states"
+    );
     assert_eq!(faults(&samples(), true), Vec::<String>::new(), "written");
     assert_eq!(faults(&samples(), false), Vec::<String>::new(), "and read");
     // A payload of the present schema that changes its form.
     let changed = [third::Event::Read { millidegrees_celsius: 1 }, samples().remove(1)];
     let found = faults(&changed, true);
-    assert_eq!(found.len(), 1);
     assert!(found[0].contains("thermometer.measured.v3.json: the payload differs"), "{}", found[0]);
+    assert!(found[1..].iter().all(|fault| fault.contains("Entity::STATE_VERSION")), "{found:?}");
     // A variant that nobody samples any more.
     assert!(faults(&samples()[..1], false)[0].contains("thermometer.calibrated.v3.json: no sample"));
     // An old payload that means something else today, or nothing at all.
@@ -280,6 +284,37 @@ fn the_corpus_notices_what_would_break_old_journals() {
     put("thermometer.measured.v1.now.json", r#"{"Read":{"millidegrees_celsius":100000}}"#);
     put("thermometer.lost.v3.2.json", r#"{"Lost":{}}"#);
     assert_eq!(faults(&samples(), false).len(), 2, "not read, and not sampled");
+}
+
+/// The thermometer, with a state that is written in other bytes.
+struct Wider<const STATE: u32>;
+
+impl<const STATE: u32> Entity for Wider<STATE> {
+    const KIND: &'static str = "thermometer";
+    const SCHEMA: u32 = 3;
+    const STATE_VERSION: u32 = STATE;
+    type State = (third::State, Option<u64>);
+    type Command = ();
+    type Event = third::Event;
+    type Refusal = ();
+    fn decide(_: &Self::State, (): ()) -> Result<Vec<third::Event>, ()> {
+        Ok(vec![])
+    }
+    fn evolve((state, _): &mut Self::State, event: &third::Event) {
+        third::Thermometer::evolve(state, event);
+    }
+}
+
+#[test]
+fn the_corpus_notices_a_state_of_another_form_under_the_same_version() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(golden::faults::<third::Thermometer>(directory.path(), &samples(), true), Vec::<String>::new());
+    let found = golden::faults::<Wider<1>>(directory.path(), &samples(), true);
+    assert_eq!(found.len(), 3, "each state is written otherwise: {found:?}");
+    assert!(found.iter().all(|fault| fault.contains("a new Entity::STATE_VERSION")), "{found:?}");
+    let of_the_next = |writes| golden::faults::<Wider<2>>(directory.path(), &samples(), writes);
+    assert!(of_the_next(false).iter().all(|fault| fault.starts_with("state.v3.v2.digests: nothing is said of")));
+    assert_eq!((of_the_next(true), of_the_next(false)), (vec![], vec![]));
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@
 //! - Written means: every replica that must have it has it (`acks=all`), once, and in the order of a partition, as far as one
 //!   life of the producer goes (`enable.idempotence`). A new producer knows nothing of the old one's records.
 //! - **When the producer fails for good** a new one is made in the background, and what was on its way fails as
-//!   [`SinkError::Fatal`]: it may have been written.
+//!   [`SinkError::Fatal`]: it may have been written. So it is when a record was not acknowledged in time: a topic that was made again
+//!   may be why, whose leaders a producer that has seen an election of the former one never finds (see `identities`).
 //! - **When it is dropped** what was taken is still sent, in the background, for [`DROP_FLUSH_MAX`] at most; then the rest fails.
 //!
 //! It does **not** try a record again that failed, or keep order across a failure: the relay does.
@@ -17,7 +18,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
@@ -115,6 +116,7 @@ struct Shared {
 /// One producer, from its making to its failing for good.
 struct Life {
     producer: ThreadedProducer<SinkContext>,
+    began: Instant,
     has_failed: AtomicBool,
 }
 
@@ -172,21 +174,35 @@ impl Shared {
             bytes_max: self.config.bytes_max,
         };
         let producer = ThreadedProducer::from_config_and_context(&self.config.client_config()?, context)?;
-        Ok(Arc::new(Life { producer, has_failed: AtomicBool::new(false) }))
+        Ok(Arc::new(Life { producer, began: Instant::now(), has_failed: AtomicBool::new(false) }))
     }
 
     fn life(&self) -> Option<Arc<Life>> {
         self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Begins a new life, on a thread of its own, since ending the old one takes a while. Once for each life.
+    /// Begins a new life if this one has failed for good.
     fn renew(self: &Arc<Self>) {
         let Some(life) = self.life() else { return };
-        let Some((_, reason)) = life.producer.client().fatal_error() else { return };
+        if let Some((_, reason)) = life.producer.client().fatal_error() {
+            self.end(life, &reason);
+        }
+    }
+
+    /// Begins a new life where a record of this one was not acknowledged in time, and all of that time was this life's.
+    fn renew_after_timeout(self: &Arc<Self>) {
+        let Some(life) = self.life() else { return };
+        if life.began.elapsed() >= self.config.delivery_timeout {
+            self.end(life, "records were not acknowledged in time");
+        }
+    }
+
+    /// Begins a new life, on a thread of its own, since ending the old one takes a while. Once for each life.
+    fn end(self: &Arc<Self>, life: Arc<Life>, reason: &str) {
         if life.has_failed.swap(true, Ordering::AcqRel) {
             return;
         }
-        tracing::warn!(reason, "the Kafka producer failed for good: making a new one");
+        tracing::warn!(reason, "the Kafka producer is of no more use: making a new one");
         let shared = Arc::clone(self);
         let renewing = thread::Builder::new().name("kafka-sink-renew".to_owned()).spawn(move || {
             match shared.new_life() {
@@ -348,7 +364,14 @@ impl ProducerContext for SinkContext {
         let OnItsWay { bytes, acknowledge } = *on_its_way;
         let result = match result {
             Ok(message) => Ok(Written { partition: message.partition(), offset: message.offset() }),
-            Err((error, _)) => Err(sink_error(error)),
+            Err((error, _)) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut)
+                    && let Some(shared) = self.shared.upgrade()
+                {
+                    shared.renew_after_timeout();
+                }
+                Err(sink_error(error))
+            }
         };
         // Counted before it is told, so that who is told and sends again finds the room.
         self.taken.free(bytes, self.records_max, self.bytes_max);

@@ -5,6 +5,10 @@
 //! - `order.created.v1.json`: the payload as that version wrote it. It is never changed: journals in the field hold it.
 //! - `order.created.v1.now.json`: what it means today, after [`Entity::upcast`], as the present build writes it.
 //!
+//! And one file per version of the state, `state.v1.v2.digests` (the schema, then [`Entity::STATE_VERSION`]): for each sample a digest of
+//! the snapshot of the state that the first sample and this one lead to, and one of that after all of them. A state that is written in
+//! other bytes under the same version would be misread by a build that trusts the version.
+//!
 //! A second sample of one type is `order.created.v1.2.json`, and so on. [`check`] compares; run the test with `GOLDEN=write`
 //! to add the files that are missing. It overwrites nothing: where a new schema changes what old events mean today, look
 //! at the difference, delete the `.now.json` files and write them again.
@@ -16,11 +20,13 @@ use std::{
 };
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::{
     entity::{Entity, EventPayload},
     instance::decode_event,
     journal::Recorded,
+    snapshot,
 };
 
 /// The environment variable; with the value `write` the missing files are written.
@@ -127,7 +133,60 @@ pub fn faults<E: Entity>(directory: &Path, samples: &[E::Event], is_writing: boo
             faults.push(fault);
         }
     }
+    faults.extend(states_are_as_written::<E>(directory, samples, is_writing));
     faults
+}
+
+/// What is wrong with the snapshots of the states that the samples lead to.
+fn states_are_as_written<E: Entity>(directory: &Path, samples: &[E::Event], is_writing: bool) -> Vec<String> {
+    let shown = format!("state.v{}.v{}.digests", E::SCHEMA, E::STATE_VERSION);
+    let text = match fs::read_to_string(directory.join(&shown)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return vec![format!("{shown}: {error}")],
+    };
+    let mut written: BTreeMap<String, String> = text
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, digest)| (name.into(), digest.into()))
+        .collect();
+    let (mut faults, mut is_changed) = (Vec::new(), false);
+    for (name, digest) in digests::<E>(samples) {
+        match written.get(&name) {
+            Some(known) if *known == digest => {}
+            Some(_) => faults.push(format!(
+                "{shown}: the state after {name} is written in other bytes; a state that changes its form needs a new \
+                 Entity::STATE_VERSION (where only the samples are others, delete the line and write it with \
+                 {WRITE_VARIABLE}=write)"
+            )),
+            None if is_writing => is_changed = written.insert(name, digest).is_none(),
+            None => faults.push(format!("{shown}: nothing is said of {name}: write it with {WRITE_VARIABLE}=write")),
+        }
+    }
+    if is_changed {
+        let text: String = written.iter().map(|(name, digest)| format!("{name} {digest}\n")).collect();
+        faults.extend(fs::write(directory.join(&shown), text).err().map(|error| format!("{shown}: {error}")));
+    }
+    faults
+}
+
+/// A name and a digest for the state after the first sample and each other, and for that after all of them.
+fn digests<E: Entity>(samples: &[E::Event]) -> BTreeMap<String, String> {
+    let digest = |events: &mut dyn Iterator<Item = &E::Event>| {
+        let mut state = E::State::default();
+        events.for_each(|event| E::evolve(&mut state, event));
+        let bytes = snapshot::encode::<E>(&state).unwrap_or_default();
+        Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut digests = BTreeMap::from([("all".to_owned(), digest(&mut samples.iter()))]);
+    for (index, sample) in samples.iter().enumerate() {
+        let number = seen.entry(sample.event_type()).and_modify(|number| *number += 1).or_insert(1);
+        let name = Name { event_type: sample.event_type().to_owned(), schema: E::SCHEMA, number: *number };
+        let rest = std::iter::once(sample).filter(|_| index > 0);
+        digests.insert(name.file("").replace(".json", ""), digest(&mut samples.first().into_iter().chain(rest)));
+    }
+    digests
 }
 
 fn means_what_it_meant<E: Entity>(directory: &Path, name: &Name, is_writing: bool) -> Result<(), String> {
