@@ -159,6 +159,41 @@ fn a_draft_that_does_not_add_up_is_refused() {
 }
 
 #[test]
+fn a_draft_adds_up_when_every_line_does_and_so_do_all_the_parts_of_its_total() {
+    let right = Draft {
+        discount_minor: 998,
+        tax_minor: 500,
+        shipping_minor: 300,
+        total_minor: 60_498 - 998 + 500 + 300,
+        ..draft()
+    };
+    assert!(right.adds_up() && draft().adds_up());
+    type Change = fn(&mut Draft);
+    let changes: [(&str, Change); 8] = [
+        ("the subtotal", |draft| draft.subtotal_minor += 1),
+        ("the subtotal, and with it the total", |draft| {
+            draft.subtotal_minor += 1;
+            draft.total_minor += 1;
+        }),
+        ("the discount", |draft| draft.discount_minor += 1),
+        ("the tax", |draft| draft.tax_minor += 1),
+        ("the shipping", |draft| draft.shipping_minor += 1),
+        ("the total", |draft| draft.total_minor += 1),
+        ("the price of one line", |draft| draft.lines[1].unit_price_minor += 1),
+        ("one line, and with it all the sums", |draft| {
+            draft.lines[0].line_total_minor += 1;
+            draft.subtotal_minor += 1;
+            draft.total_minor += 1;
+        }),
+    ];
+    for (what, change) in changes {
+        let mut wrong = right.clone();
+        change(&mut wrong);
+        assert!(!wrong.adds_up(), "{what}");
+    }
+}
+
+#[test]
 fn who_may_pay_when() {
     let refused = |state: &Option<Order>, command| match &when(state, command)[..] {
         [E::PaymentRefused { reason, .. }] => reason.clone(),
@@ -182,6 +217,18 @@ fn who_may_pay_when() {
     assert_eq!(refused(&processing, other.clone()), "payment_in_progress");
     let paid = run([pending(), vec![pay_at(at(2)), succeeded()]].concat());
     assert_eq!(refused(&paid, other), "already_paid");
+}
+
+#[test]
+fn an_order_is_unpaid_until_money_is_captured_for_it() {
+    for unpaid in [vec![], vec![pay_at(at(2))], vec![pay_at(at(2)), declined()], vec![cancel()]] {
+        assert_eq!(with(unpaid).unwrap().payment_status(), "unpaid");
+    }
+    assert_eq!(with(vec![pay_at(at(2)), succeeded()]).unwrap().payment_status(), "paid");
+    // Money of an order that was never captured, back all the same: nothing is paid by that.
+    let mut order = run(pending()).unwrap();
+    evolve_order(&mut order, &E::Refunded { refund_id: refund_id(), amount_minor: 60_498 });
+    assert_eq!(order.payment_status(), "unpaid");
 }
 
 #[test]
@@ -257,6 +304,54 @@ fn a_paid_order_that_is_cancelled_gives_all_of_its_money_back() {
     );
     let refused = OrderEntity::decide(&off, cancel());
     assert_eq!(refused, Err(OrderRefusal::InvalidTransition { from: "cancelled".into() }));
+}
+
+/// Money of another payment of a paid order goes back by itself; a cancellation gives back what is left, and not that once more.
+#[test]
+fn what_is_back_or_on_its_way_back_is_not_given_back_again() {
+    let refund_of_another = || id(RefundId::parse, "rfnd_2");
+    let another = OrderCommand::RecordPaymentSucceeded {
+        payment_id: id(PaymentId::parse, "pay_2"),
+        amount_minor: 60_498,
+        refund_id: refund_of_another(),
+        now: at(5),
+    };
+    let on_its_way = vec![pay_at(at(2)), succeeded(), another];
+    let back = OrderCommand::RecordRefunded { refund_id: refund_of_another(), amount_minor: 60_498 };
+    for commands in [on_its_way.clone(), [on_its_way, vec![back]].concat()] {
+        let order = with(commands);
+        assert_eq!(order.as_ref().unwrap().captured_minor, 2 * 60_498);
+        assert_eq!(order.as_ref().unwrap().returned_minor(), 60_498);
+        let events = when(&order, cancel());
+        let [E::Cancelled { is_refund_required: true, .. }, E::RefundRequired { amount_minor, .. }] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!(*amount_minor, 60_498);
+    }
+}
+
+#[test]
+fn an_order_can_be_cancelled_exactly_while_its_cancellation_is_not_refused() {
+    let stages = [
+        vec![submit()],
+        vec![submit(), rejected("sku_a"), rejected("sku_b")],
+        pending(),
+        [pending(), vec![pay_at(at(2))]].concat(),
+        [pending(), vec![pay_at(at(2)), action_required()]].concat(),
+        [pending(), vec![pay_at(at(2)), succeeded()]].concat(),
+        [pending(), vec![cancel()]].concat(),
+    ];
+    let can_be: Vec<bool> = stages
+        .into_iter()
+        .map(|stage| {
+            let order = run(stage);
+            let can_be = order.as_ref().unwrap().can_be_cancelled();
+            assert_eq!(OrderEntity::decide(&order, cancel()).is_ok(), can_be, "{:?}", order.unwrap().status);
+            can_be
+        })
+        .collect();
+    assert_eq!(can_be, [false, false, true, true, true, true, false]);
 }
 
 #[test]
@@ -486,4 +581,22 @@ fn an_order_waits_for_nothing_without_a_deadline() {
     assert_eq!(late.unwrap().deadline(), Some(at(1_060)));
     assert_eq!(with(vec![cancel()]).unwrap().deadline(), None);
     assert_eq!(with(vec![pay_at(at(2)), succeeded()]).unwrap().deadline(), None);
+}
+
+#[test]
+fn an_order_has_its_row_from_its_creation_on_and_not_before() {
+    let mut state = None;
+    let mut tables_after = |command| {
+        let mut tables: Vec<&str> = Vec::new();
+        for event in when(&state, command) {
+            OrderEntity::evolve(&mut state, &event);
+            let writes = OrderEntity::views(&"ord_1".into(), &state, &event, 1);
+            let inserts = writes.iter().filter(|write| write.sql.starts_with("INSERT"));
+            tables.extend(inserts.filter_map(|write| write.sql.split(' ').nth(2)));
+        }
+        tables
+    };
+    assert_eq!(tables_after(submit()), ["orders_waiting"]);
+    assert_eq!(tables_after(reserved("sku_a")), [] as [&str; 0]);
+    assert_eq!(tables_after(reserved("sku_b")), ["order_sums", "orders"]);
 }
