@@ -334,3 +334,35 @@ fn money_that_went_back_pays_for_nothing() {
     let part = run([waits(), vec![void("pay_1"), captured("pay_1"), refund(9_998, "rfnd_1")]].concat());
     assert_eq!(part.may_be_paid(), Err(PaymentRefusal::AlreadyPaid { payment_id: id("pay_1") }));
 }
+
+/// Whoever asks for a payment says who pays how much with what; how far it has come they cannot say.
+#[test]
+fn a_payment_begins_at_its_beginning_whatever_is_asked_for() {
+    let refund = Refund {
+        refund_id: RefundId::parse("rfnd_1").unwrap(),
+        amount_minor: 9_999,
+        reason: "customer".into(),
+        is_done: true,
+    };
+    let asked = Payment { status: PaymentStatus::Succeeded, attempt: 9, refunds: vec![refund], ..payment("pay_1") };
+    let state = run(vec![C::Request(Box::new(asked))]);
+    let begun = Payment { attempt: 1, ..payment("pay_1") };
+    assert_eq!(state.payments, [begun]);
+}
+
+#[test]
+fn every_event_of_a_payment_writes_the_row_of_that_payment() {
+    let mut state = OrderPayments::default();
+    let commands = [waits(), vec![request("pay_2"), approve("pay_2"), captured("pay_2")]].concat();
+    let mut rows = Vec::new();
+    for command in commands {
+        for event in PaymentEntity::decide(&state, command).unwrap() {
+            PaymentEntity::evolve(&mut state, &event);
+            let writes = PaymentEntity::views(&"ord_1".into(), &state, &event, 0);
+            assert!(!writes.is_empty(), "{event:?}");
+            rows.push(writes[0].params[0].clone());
+        }
+    }
+    let expected = ["pay_1", "pay_1", "pay_1", "pay_1", "pay_2", "pay_2", "pay_2"].map(runtime::SqlValue::from);
+    assert_eq!(rows, expected, "the first is asked for, approved, waits and is voided");
+}
