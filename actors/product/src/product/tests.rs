@@ -86,3 +86,10 @@ fn the_state_survives_a_snapshot() {
     let (back, _): (ProductState, usize) = bincode::serde::decode_from_slice(&bytes, config).unwrap();
     assert_eq!(back, state);
 }
+
+#[test]
+fn only_its_creation_is_told_of_and_so_numbered() {
+    let told = [vec![], vec![create("a")], vec![create("a"), update("b", 1)], vec![create("a"), archive(1)]]
+        .map(|commands| Product::published(&given(&commands)));
+    assert_eq!(told, [Some(0), Some(1), Some(1), Some(1)]);
+}

@@ -216,6 +216,24 @@ fn a_view_is_the_changed_rows_only() {
 }
 
 #[test]
+fn the_row_of_a_reservation_says_where_it_stands() {
+    let mut stock = given(&[receive_of(5)]);
+    let mut standing = |command| {
+        let events = ask(&mut stock, command).unwrap();
+        let writes = StockItem::views(&"sku_1".into(), &stock, &events[0], 0);
+        (writes[1].params[0].clone(), writes[1].params[4].clone())
+    };
+    for (command, status) in [
+        (reserve_of(1, 2), "reserved"),
+        (commit_of(1), "committed"),
+        (release_of(1), "released"),
+        (commit_of(1), "committed"),
+    ] {
+        assert_eq!(standing(command), ("res_1".into(), status.into()));
+    }
+}
+
+#[test]
 fn only_for_what_is_held_an_order_is_asked_and_nothing_changes_by_asking() {
     let mut stock =
         given(&[receive_of(9), reserve_of(1, 2), reserve_of(2, 1), commit_of(2), reserve_of(3, 1), release_of(3)]);
