@@ -53,6 +53,23 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_window_closes_at_either_mark_and_opens_when_half_of_both_is_free() {
+        let window = CreditWindow::new(Credit { records: 10, bytes: 100 });
+        let is_open = |records, bytes| {
+            let free = window.free(Credit { records, bytes });
+            assert_eq!(free == Credit::NONE, !window.is_open(), "what is closed gives nothing: {free:?}");
+            assert!(!window.is_open() || (free.records, free.bytes) == (10 - records, 100 - bytes), "{free:?}");
+            window.is_open()
+        };
+        assert!(is_open(0, 0) && is_open(9, 99), "up to both marks");
+        assert!(!is_open(3, 100) && !is_open(3, 51), "full of bytes, and not half empty of them");
+        assert!(is_open(3, 50) && is_open(5, 99));
+        assert!(!is_open(10, 3) && !is_open(6, 3), "full of records, and not half empty of them");
+        assert!(is_open(5, 50));
+        assert!(!is_open(10, 101) && !is_open(5, 51) && !is_open(6, 50), "half of both");
+    }
+
     proptest! {
         #[test]
         fn a_window_is_never_overfilled_and_opens_again_at_half(

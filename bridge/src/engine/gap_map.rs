@@ -71,7 +71,7 @@ pub fn encode(offset: i64, runs: impl Iterator<Item = (i64, i64)>) -> String {
 
 fn push_number(text: &mut String, number: i64) {
     let mut rest = number.unsigned_abs();
-    loop {
+    for _ in 0..DIGITS_MAX {
         let digit = (rest & 31) as u8;
         rest >>= 5;
         let more = if rest == 0 { 0 } else { MORE };
@@ -150,6 +150,17 @@ mod tests {
                 end = last;
             }
         }
+    }
+
+    #[test]
+    fn a_map_takes_what_it_may_to_the_last_byte_and_no_run_more() {
+        // Each run is two letters; the first is one more where the space is odd.
+        let first = if (GAP_MAP_BYTES_MAX - PREFIX.len()).is_multiple_of(2) { 1 } else { 32 };
+        let count = (GAP_MAP_BYTES_MAX - PREFIX.len()) / 2;
+        let runs = |count: usize| (0..count as i64).map(|run| (first + 2 * run, first + 2 * run));
+        assert_eq!(encode(0, runs(count)).len(), GAP_MAP_BYTES_MAX);
+        assert_eq!(encode(0, runs(count + 1)), encode(0, runs(count)), "one more does not fit");
+        assert_eq!(GapMap::decode(0, &encode(0, runs(count))).runs.len(), count);
     }
 
     #[test]

@@ -316,6 +316,21 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn a_lane_that_holds_nothing_is_none_and_waits_for_no_turn() {
+        let mut lanes = KeyLanes::default();
+        assert!(lanes.none_is_ready() && lanes.state(0).is_none() && lanes.head(0).is_none());
+        lanes.push(Some(&Bytes::from_static(b"a")), 1);
+        assert!(!lanes.none_is_ready());
+        let lane = lanes.next_ready().unwrap();
+        assert!(lanes.none_is_ready(), "its turn has come");
+        assert_eq!((lanes.state(lane), lanes.head(lane)), (Some(LaneState::Ready), Some(&1)));
+        lanes.deliver(lane, 1);
+        assert_eq!(lanes.pop_delivered(lane), Some(1));
+        lanes.release(lane);
+        assert_eq!((lanes.state(lane), lanes.head(lane), lanes.lanes()), (None, None, 0));
+    }
+
     type Entry = (Option<Bytes>, u64);
 
     proptest! {

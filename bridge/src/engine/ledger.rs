@@ -136,6 +136,11 @@ mod tests {
                 let front = truth.iter().find(|(_, (_, is_finished))| !is_finished);
                 let expected = front.map_or(if truth.is_empty() { 7 } else { offset + 1 }, |(_, (offset, _))| *offset);
                 prop_assert_eq!(ledger.frontier(), Some(expected));
+                prop_assert_eq!(ledger.front(), front.map(|(sequence, (offset, _))| (*sequence, *offset)));
+                let behind = front.map_or(truth.len() as u64, |(sequence, _)| *sequence);
+                prop_assert_eq!(ledger.frontier_sequence(), behind);
+                prop_assert_eq!(ledger.span() as u64, truth.len() as u64 - behind);
+                prop_assert_eq!(ledger.next_offset(), Some(if truth.is_empty() { 7 } else { offset + 1 }));
                 let above = truth.values().filter(|(offset, is_finished)| *offset > expected && *is_finished);
                 let in_runs: Vec<(i64, i64)> = ledger.finished_runs().collect();
                 let covers = |offset: i64| in_runs.iter().any(|(first, last)| (*first..=*last).contains(&offset));

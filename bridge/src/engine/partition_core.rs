@@ -869,4 +869,198 @@ mod tests {
         core.receive(vec![record(4, "a"), record(5, "a"), record(6, "a")], 0);
         assert_eq!((core.unfinished(), core.counters().repeated, core.counters().finished), (2, 2, 2));
     }
+
+    fn dead_letters(core: &mut PartitionCore, now_ms: i64) -> Vec<DeadLetterOrder> {
+        let mut orders = Orders::default();
+        core.turn(now_ms, &mut orders);
+        assert!(orders.deliveries.is_empty(), "nothing is delivered");
+        orders.dead_letters
+    }
+
+    /// What health says of a core: (delivered, being written to the dead letters, lanes, lanes that wait, unfinished, span).
+    fn numbers(core: &PartitionCore) -> (usize, usize, usize, usize, usize, usize) {
+        (core.delivered(), core.dead_lettering(), core.lanes(), core.waiting(), core.unfinished(), core.span())
+    }
+
+    #[test]
+    fn what_stands_at_the_frontier_is_told_whatever_it_is_doing() {
+        let mut core = PartitionCore::new(SETTINGS, None);
+        assert_eq!((core.front(), core.frontier(), core.commit()), (None, None, None), "nothing is known yet");
+        core.receive(vec![record(4, "b"), record(7, "a"), record(8, "c")], 3);
+        let first = deliveries(&mut core, 3);
+        core.settle(first[0].ticket, Outcome::Done, 5);
+        let told = |core: &PartitionCore| {
+            let front = core.front().unwrap();
+            assert_eq!((front.sequence, front.offset, front.key.as_deref()), (1, 7, Some(&b"a"[..])));
+            assert_eq!((core.frontier(), core.frontier_sequence()), (Some(7), 1));
+            (front.state, front.attempts, front.error)
+        };
+        assert_eq!(told(&core), ("with the handler", 0, None));
+        let no = || Some("no".to_owned());
+        core.settle(first[1].ticket, Outcome::retry("no"), 5);
+        assert_eq!(told(&core), ("waiting to be tried again", 1, no()));
+        assert_eq!(numbers(&core), (1, 0, 2, 1, 2, 2));
+        let again = deliveries(&mut core, 15);
+        assert_eq!((told(&core), numbers(&core)), (("with the handler", 1, no()), (2, 0, 2, 0, 2, 2)));
+        core.settle(again[0].ticket, Outcome::retry("no"), 15);
+        assert_eq!(told(&core), ("queued", 2, no()), "its tries are used up, and its turn comes");
+        let letter = dead_letters(&mut core, 15);
+        assert_eq!(told(&core), ("being written to the dead letters", 2, no()));
+        assert_eq!(numbers(&core), (1, 1, 2, 0, 2, 2));
+        core.dead_letter_written(letter[0].ticket, Err(SinkError::Unavailable("away".to_owned())), 15);
+        assert_eq!(told(&core), ("waiting for its dead letter to be writable", 2, no()));
+        assert_eq!(
+            (core.dead_letter_error(), core.counters().dead_letter_failures),
+            (Some("not written now: away"), 1)
+        );
+        assert_eq!(numbers(&core), (1, 0, 2, 1, 2, 2));
+        let letter = dead_letters(&mut core, 1_000);
+        core.dead_letter_written(letter[0].ticket, Ok(()), 1_000);
+        assert_eq!((core.dead_letter_error(), core.frontier(), core.front_since_ms()), (None, Some(8), 1_000));
+        assert_eq!(core.halted(), None);
+        core.settle(first[2].ticket, Outcome::halt("enough"), 1_000);
+        assert_eq!((core.halted(), core.front().unwrap().state), (Some("enough"), "stopped the partition"));
+        core.receive(vec![record(9, "d")], 1_001);
+        assert!(deliveries(&mut core, 1_001).is_empty(), "nothing more is delivered");
+        assert_eq!(numbers(&core), (0, 0, 2, 0, 2, 2));
+    }
+
+    #[test]
+    fn how_long_a_record_stands_at_the_frontier_is_counted_from_when_it_came_to_stand_there() {
+        let mut core = PartitionCore::new(SETTINGS, None);
+        core.receive(vec![record(0, "a"), record(1, "b"), record(2, "c")], 5);
+        assert_eq!((core.front_since_ms(), core.oldest_delivery_ms()), (5, None));
+        let first = deliveries(&mut core, 6);
+        core.receive(vec![record(3, "d")], 7);
+        let second = deliveries(&mut core, 8);
+        assert_eq!((core.front_since_ms(), core.oldest_delivery_ms()), (5, Some(6)), "others behind it change nothing");
+        core.settle(first[1].ticket, Outcome::Done, 9);
+        assert_eq!(core.front_since_ms(), 5, "nor that they are done");
+        core.settle(first[0].ticket, Outcome::Done, 10);
+        assert_eq!((core.front_since_ms(), core.frontier()), (10, Some(2)));
+        core.settle(first[2].ticket, Outcome::Skip, 11);
+        assert_eq!(core.oldest_delivery_ms(), Some(8));
+        core.settle(second[0].ticket, Outcome::Done, 12);
+        assert_eq!((core.frontier(), core.front(), core.oldest_delivery_ms()), (Some(4), None, None));
+        core.receive(vec![record(9, "a")], 20);
+        assert_eq!((core.frontier(), core.front_since_ms()), (Some(9), 20), "the first after a quiet time");
+        let counters = core.counters();
+        assert_eq!((counters.received, counters.done, counters.skipped, counters.finished), (5, 3, 1, 4));
+        assert_eq!(counters.finished_bytes, 4, "a byte of key each");
+    }
+
+    #[test]
+    fn a_partition_is_drained_when_nothing_is_with_the_handler_nor_with_the_dead_letters() {
+        let mut core = PartitionCore::new(SETTINGS, None);
+        core.receive(vec![record(0, "a"), record(1, "b"), record(2, "a")], 0);
+        assert!(core.is_drained(), "what is queued is not on its way");
+        let given = deliveries(&mut core, 0);
+        assert!(!core.is_drained(), "two are with the handler");
+        core.settle(given[0].ticket, Outcome::dead_letter("never"), 0);
+        let letters = dead_letters(&mut core, 0);
+        core.drain();
+        assert!(!core.is_drained(), "one each");
+        core.settle(given[1].ticket, Outcome::retry("no"), 0);
+        assert!(!core.is_drained(), "one is with the dead letters");
+        core.dead_letter_written(letters[0].ticket, Ok(()), 0);
+        assert!(core.is_drained());
+        assert_eq!((core.next_timer_ms(), core.waiting()), (None, 0), "and nothing wakes it again");
+        assert!(deliveries(&mut core, 1_000).is_empty(), "nothing begins any more");
+        assert_eq!((core.commit(), core.unfinished()), (Some((1, String::new())), 2));
+    }
+
+    #[test]
+    fn pauses_grow_with_what_fails_in_a_row_and_begin_anew_after_a_failure_of_another_kind() {
+        let backoff = super::super::retry::ExponentialBackoff {
+            first: Duration::from_millis(10),
+            max: Duration::from_millis(80),
+        };
+        let retry = RetryPolicy { backoff, attempts_max: 3, ..SETTINGS.retry };
+        let mut core = PartitionCore::new(CoreSettings { retry, ..SETTINGS }, None);
+        core.receive(vec![record(0, "a")], 0);
+        let mut now_ms = 0;
+        let mut pause_after = |core: &mut PartitionCore, outcome: Outcome| {
+            let ticket = deliveries(core, now_ms)[0].ticket;
+            core.settle(ticket, outcome, now_ms);
+            let pause_ms = core.next_timer_ms().map(|at_ms| at_ms - now_ms);
+            now_ms += 1_000;
+            pause_ms
+        };
+        let busy = || Outcome::not_now("busy");
+        assert_eq!(
+            [busy(), busy(), busy(), busy(), busy()].map(|busy| pause_after(&mut core, busy)),
+            [Some(10), Some(20), Some(40), Some(80), Some(80)]
+        );
+        assert_eq!(pause_after(&mut core, Outcome::retry("no")), Some(10), "the first failure");
+        assert_eq!(pause_after(&mut core, busy()), Some(10), "busy for the first time since then");
+        assert_eq!(pause_after(&mut core, Outcome::retry("no")), Some(20));
+        let after = Some(Duration::from_millis(7));
+        assert_eq!(pause_after(&mut core, Outcome::NotNow { after, reason: "busy".into() }), Some(7), "as it is told");
+        let counters = core.counters();
+        assert_eq!((counters.failures, counters.not_now), (2, 7));
+        assert_eq!(pause_after(&mut core, Outcome::retry("no")), None, "its tries are used up");
+        // Its dead letter waits likewise, and longer each time.
+        let mut now_ms = 10_000;
+        let pauses = [(); 5].map(|()| {
+            let ticket = dead_letters(&mut core, now_ms)[0].ticket;
+            core.dead_letter_written(ticket, Err(SinkError::Unavailable("away".to_owned())), now_ms);
+            let pause_ms = core.next_timer_ms().map(|at_ms| at_ms - now_ms);
+            now_ms += 1_000;
+            pause_ms
+        });
+        assert_eq!(pauses, [10, 20, 40, 80, 80].map(Some));
+        assert_eq!((core.counters().dead_letter_failures, core.counters().failures), (5, 3));
+    }
+
+    #[test]
+    fn no_more_is_in_flight_than_may_be_and_a_key_fills_what_is_left() {
+        let mut core = PartitionCore::new(CoreSettings { lane_batch_max: 3, in_flight_max: 5, ..SETTINGS }, None);
+        core.receive((0..8).map(|offset| record(offset, if offset < 4 { "a" } else { "b" })).collect(), 0);
+        let given = deliveries(&mut core, 0);
+        let offsets: Vec<i64> = given.iter().map(|order| order.records[order.index as usize].offset).collect();
+        assert_eq!((offsets, core.delivered()), (vec![0, 1, 2, 4, 5], 5), "a batch of three, and two that are left");
+        core.settle(given[0].ticket, Outcome::Done, 0);
+        assert!(deliveries(&mut core, 0).is_empty(), "a key waits for all of its batch");
+        core.settle(given[3].ticket, Outcome::dead_letter("never"), 0);
+        core.settle(given[4].ticket, Outcome::Done, 0);
+        assert_eq!((dead_letters(&mut core, 0).len(), core.delivered()), (1, 2));
+        core.receive(vec![record(8, "c"), record(9, "c"), record(10, "c")], 0);
+        assert_eq!(
+            (deliveries(&mut core, 0).len(), core.delivered()),
+            (2, 4),
+            "a dead letter on its way is in flight, too"
+        );
+    }
+
+    #[test]
+    fn what_fails_together_does_not_come_back_together_and_the_same_seed_gives_the_same_pauses() {
+        let backoff = super::super::retry::ExponentialBackoff {
+            first: Duration::from_millis(100),
+            max: Duration::from_millis(100),
+        };
+        let retry = RetryPolicy { backoff, jitter: 1.0, ..SETTINGS.retry };
+        for seed in [0, u64::MAX, 0x5555_5555_5555_5555] {
+            let core = PartitionCore::new(CoreSettings { retry, seed, ..SETTINGS }, None);
+            let of_records: Vec<Duration> = (0..1_000).map(|sequence| core.pause(sequence, 1)).collect();
+            let of_tries: Vec<Duration> = (1..=1_000).map(|failures| core.pause(7, failures)).collect();
+            for pauses in [&of_records, &of_tries] {
+                // Evenly over all of the pause: no tenth of it has less than half or more than twice its share.
+                let mut tenths = [0; 10];
+                pauses.iter().for_each(|pause| tenths[(pause.as_micros() / 10_000).min(9) as usize] += 1);
+                assert!(tenths.iter().all(|count| (50..200).contains(count)), "{seed}: {tenths:?}");
+            }
+            let same = PartitionCore::new(CoreSettings { retry, seed, ..SETTINGS }, None);
+            assert_eq!(of_records, (0..1_000).map(|sequence| same.pause(sequence, 1)).collect::<Vec<_>>());
+        }
+    }
+
+    /// The first numbers of the reference implementation (Vigna, `splitmix64.c`) from the seeds 0 and 1234567.
+    #[test]
+    fn the_bits_are_mixed_as_splitmix64_mixes_them() {
+        let numbers = |seed: u64, count: u64| -> Vec<u64> {
+            (0..count).map(|turn| mixed(seed.wrapping_add(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)))).collect()
+        };
+        assert_eq!(numbers(0, 3), [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
+        assert_eq!(numbers(1_234_567, 2), [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+    }
 }
