@@ -363,12 +363,30 @@ mod tests {
     #[test]
     fn a_long_password_is_as_good_as_its_better_end_and_is_looked_at_quickly() {
         assert!(guessable(&"password".repeat(16), &[]).is_some());
+        assert!(
+            guessable(&format!("{}{}", "a".repeat(60), "b".repeat(60)), &[]).is_some(),
+            "two bad ends, not the same"
+        );
         assert_eq!(guessable(&format!("{}tkvuxq9m-gr2c7", "a".repeat(100)), &[]), None);
         assert_eq!(guessable(&format!("tkvuxq9m-gr2c7{}", "a".repeat(100)), &[]), None);
         let worst = "@4({6<3[!|1$5+7%20".repeat(7);
         let started = std::time::Instant::now();
         assert_eq!(guessable(&worst, &[]), None);
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    }
+
+    /// The odds against one of 32 letters missing among 10,000 are 10^136 to one.
+    #[test]
+    fn random_letters_are_all_of_those_of_which_none_looks_like_another() {
+        let letters: std::collections::BTreeSet<char> = random_letters(10_000).unwrap().chars().collect();
+        let expected = ('a'..='z').filter(|letter| !"lo".contains(*letter)).chain('2'..='9');
+        assert_eq!(letters, expected.collect());
+        assert_eq!(random_letters(7).unwrap().len(), 7);
+    }
+
+    #[test]
+    fn a_password_is_not_shown_where_it_is_printed_for_debugging() {
+        assert_eq!(format!("{:?}", Password::new("correct horse")), "Password(hidden)");
     }
 
     #[test]
@@ -391,5 +409,33 @@ mod tests {
         assert_eq!(pool.hash(Password::new("x"), patience()).await, Err(PasswordError::Busy));
         drop(turn);
         assert!(pool.hash(Password::new("x"), patience()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_their_turn_when_it_comes_in_time() {
+        let pool = Passwords::new(1, Duration::from_secs(60));
+        let turn = Arc::clone(&pool.cores).acquire_owned().await.unwrap();
+        // The first is looked at first: it waits already when the turn before it ends.
+        let (fault, ()) =
+            tokio::join!(pool.fault_of(Password::new("correct horse"), vec![], patience()), async { drop(turn) });
+        assert_eq!(fault, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_new_password_is_said_in_words_and_its_length_without_waiting() {
+        let pool = pool();
+        let fault = async |text: &str| pool.fault_of(Password::new(text), vec!["annabel".to_owned()], patience()).await;
+        assert_eq!(fault("correct horse").await, Ok(None));
+        for guessed in ["password", "annabel1"] {
+            let said = fault(guessed).await.unwrap().unwrap();
+            assert!(said.starts_with("is too common or too close to what is known about you"), "{guessed}: {said}");
+        }
+        let busy = Passwords::new(1, Duration::ZERO);
+        let _turn = Arc::clone(&busy.cores).acquire_owned().await.unwrap();
+        let fault = async |text: &str| busy.fault_of(Password::new(text), vec![], patience()).await;
+        assert_eq!(fault("short").await, Ok(Some("must have at least 8 characters".to_owned())));
+        assert_eq!(fault("").await, Ok(Some("is required".to_owned())));
+        assert_eq!(fault(&"x".repeat(129)).await, Ok(Some("must have at most 128 characters".to_owned())));
+        assert_eq!(fault("correct horse").await, Err(PasswordError::Busy), "a look at it needs a core");
     }
 }

@@ -377,6 +377,28 @@ mod tests {
     }
 
     #[test]
+    fn every_event_is_in_the_read_model_and_none_is_told_of() {
+        let state = after(&[start()]);
+        let written = |event: &SessionEvent| {
+            let [write] = &Session::views(&"ses_1".into(), &state, event, 0)[..] else { panic!("{event:?}") };
+            assert_eq!(write.params[0], "ses_1".into());
+            (write.sql.split(' ').next().unwrap(), write.params.last().cloned().unwrap())
+        };
+        let [started] = &Session::decide(&SessionState::default(), start()).unwrap()[..] else { panic!("it starts") };
+        assert_eq!(written(started), ("INSERT", SESSION_LIFETIME_MS.into()));
+        assert_eq!(written(&rotated(1, 5)), ("UPDATE", 5.into()));
+        for (reason, name) in [
+            (RevokeReason::SignedOut, "signed_out"),
+            (RevokeReason::RefreshReused, "refresh_reused"),
+            (RevokeReason::PasswordChanged, "password_changed"),
+            (RevokeReason::AccessChanged, "access_changed"),
+        ] {
+            assert_eq!(written(&revoked(reason, 5)), ("UPDATE", name.into()));
+        }
+        assert_eq!(Session::published(&after(&[start(), rotate(0, 1), sign_out(5)])), Some(0));
+    }
+
+    #[test]
     fn it_is_live_from_its_start_to_its_end() {
         assert!(!SessionState::default().is_live(at(0)));
         let state = after(&[start()]);
