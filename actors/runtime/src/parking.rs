@@ -292,6 +292,38 @@ mod tests {
     }
 
     #[test]
+    fn only_falls_that_are_long_ago_are_forgotten_and_nobody_who_is_parked() {
+        let (parking, id, now) = parking();
+        let other: EntityId = "b".into();
+        fall(&parking, &id, 5, now);
+        parking.fell(&other, "why", now);
+        parking.forget_old(now + Duration::from_millis(59_999));
+        assert!(parking.is_watched(&id) && parking.is_watched(&other));
+        parking.forget_old(now + Duration::from_secs(60));
+        assert!(parking.is_watched(&id), "it is parked");
+        assert!(!parking.is_watched(&other), "its fall counts no more");
+        assert_eq!(parking.parked(now).len(), 1);
+    }
+
+    /// The door asks for every command: it must not wait for a lock that nearly never guards anything.
+    #[test]
+    fn while_nobody_has_fallen_nobody_waits_for_the_lock() {
+        let (parking, id, now) = parking();
+        let held = parking.lock();
+        std::thread::scope(|scope| {
+            let (say, heard) = std::sync::mpsc::channel();
+            let (parking, id) = (&parking, &id);
+            scope.spawn(move || {
+                let is_free = parking.admit(id, now).is_ok() && parking.may_wake(id, now).is_ok();
+                say.send(is_free && !parking.is_watched(id))
+            });
+            let answer = heard.recv_timeout(Duration::from_secs(10));
+            drop(held);
+            assert_eq!(answer, Ok(true));
+        });
+    }
+
+    #[test]
     fn there_is_one_trial_at_a_time_and_a_failed_one_parks_again() {
         let (parking, id, now) = parking();
         fall(&parking, &id, 5, now);

@@ -175,6 +175,22 @@ mod tests {
     }
 
     #[test]
+    fn the_table_has_a_part_for_so_many_ids_and_one_that_is_recovered_has_room_for_all() {
+        let mut ids = Ids::default();
+        let ids_of = |from: usize, to: usize| (from..to).map(|number| CommandId::from_u128(number as u128));
+        for parts in 1..=5 {
+            ids_of((parts - 1) * PART_IDS, parts * PART_IDS).for_each(|id| ids.insert(id, 1));
+            assert_eq!(ids.parts.len(), parts, "full");
+        }
+        ids.insert(UNKNOWN, 1);
+        assert_eq!(ids.parts.len(), 5, "it is one of them");
+        ids.insert(CommandId::from_u128(u128::MAX), 1);
+        assert_eq!(ids.parts.len(), 6, "one more is one part more");
+        let seen = ids_of(0, 2 * PART_IDS).map(|id| (id, Some(1))).collect();
+        assert_eq!(SeenCommands::recovered(seen, true).ids.parts.len(), 3);
+    }
+
+    #[test]
     fn only_what_the_journal_finds_by_its_id_is_forgotten() {
         let max = SEEN_COMMANDS_MAX as u64;
         let mut seen = SeenCommands::default();

@@ -174,13 +174,23 @@ impl StreamIndex {
         first: u64,
         wanted: impl Fn(&Version) -> bool,
     ) -> rusqlite::Result<(Transaction<'connection>, Vec<Version>)> {
+        self.moment_by(|| begin(connection), stream, first, wanted)
+    }
+
+    fn moment_by<'connection>(
+        &self,
+        begin: impl Fn() -> rusqlite::Result<(Transaction<'connection>, Position)>,
+        stream: &str,
+        first: u64,
+        wanted: impl Fn(&Version) -> bool,
+    ) -> rusqlite::Result<(Transaction<'connection>, Vec<Version>)> {
         let versions = |waiting: &Waiting, newest| {
             waiting.of(stream, first, |version| version.position <= newest && wanted(version))
         };
         // Where nothing has left the memory since before the moment, what is not here is in the table, as the database is then.
         for _ in 0..MOMENT_TRIES_MAX {
             let departures = self.lock().departures;
-            let (moment, newest) = begin(connection)?;
+            let (moment, newest) = begin()?;
             let waiting = self.lock();
             if waiting.departures == departures {
                 return Ok((moment, versions(&waiting, newest)));
@@ -188,7 +198,7 @@ impl StreamIndex {
         }
         // While it is locked nothing leaves.
         let waiting = self.lock();
-        let (moment, newest) = begin(connection)?;
+        let (moment, newest) = begin()?;
         Ok((moment, versions(&waiting, newest)))
     }
 
@@ -400,6 +410,89 @@ mod tests {
         let slice = index.next(9);
         assert_eq!(streams(&slice), [("a", 1)], "its round began before");
         index.committed(slice);
+        let slice = index.next(9);
+        assert_eq!(streams(&slice), [("a", 2)]);
+        assert!(index.is_behind());
+        index.committed(slice);
+        assert!(!index.is_behind(), "none of them is waited for");
+    }
+
+    #[test]
+    fn a_round_begins_with_the_first_stream_again() {
+        let index = waiting(&[("a", 1), ("b", 1)]);
+        let first = index.next(1);
+        assert_eq!((streams(&first), first.len()), (vec![("a", 1)], 1));
+        index.committed(first);
+        index.add(&Arc::from("a"), version(2, 3));
+        index.committed(index.next(0));
+        let last = index.next(9);
+        assert_eq!((streams(&last), last.through), (vec![("b", 1)], Some(2)));
+        index.committed(last);
         assert_eq!(streams(&index.next(9)), [("a", 2)]);
+    }
+
+    #[test]
+    fn a_commit_writes_what_is_too_many_and_of_a_backlog_a_bounded_part() {
+        let mut index = waiting(&vec![("a", 1); 5_000]);
+        assert_eq!(index.due(10).len(), 10 + ARREARS_ROWS);
+        index.waiting_max = 4_997;
+        assert_eq!(index.due(10).len(), 3);
+        index.waiting_max = 5_000;
+        assert_eq!(index.due(10).len(), 0);
+    }
+
+    #[test]
+    fn the_versions_of_a_stream_are_found_from_any_of_them_on() {
+        let index = waiting(&[("a", 4), ("b", 1), ("a", 5), ("a", 6)]);
+        let of = |stream: &str, first| -> Vec<u64> {
+            let versions = index.lock().of(stream, first, |version| version.position < 4);
+            versions.iter().map(|version| version.number).collect()
+        };
+        assert_eq!([of("a", 0), of("a", 4), of("a", 5), of("a", 6)], [vec![4, 5], vec![4, 5], vec![5], vec![]]);
+        assert_eq!(of("c", 1), [0; 0]);
+    }
+
+    /// A version that is written to the table while a reader begins is in neither place for it: not in memory any more, and not yet
+    /// in the table as the reader's moment has it. Then the reader begins again.
+    #[test]
+    fn what_leaves_the_memory_while_a_reader_begins_is_found_all_the_same() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("journal.db");
+        let mut writer = Connection::open(&file)?;
+        writer.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;")?;
+        schema::bring_up_to_date(&mut writer)?.expect("the file is new");
+        let (index, reader) = (StreamIndex::recover(&writer, 0)?, Connection::open(&file)?);
+        for leaving in 0..=MOMENT_TRIES_MAX {
+            let stream: Arc<str> = format!("s{leaving}").into();
+            let stored: Vec<u64> = (1..=leaving as u64 + 1).collect();
+            stored.iter().for_each(|number| index.add(&stream, version(*number, *number)));
+            index.committed(Slice::default());
+            index.lock().round_through = leaving as Position + 1;
+            // One version leaves at each of the first beginnings, after the moment is set and before the memory is looked at.
+            let beginnings = std::cell::Cell::new(0);
+            let begin = || {
+                let moment = begin(&reader)?;
+                beginnings.set(beginnings.get() + 1);
+                if beginnings.get() <= leaving {
+                    let slice = index.next(1);
+                    slice.write(&writer)?;
+                    index.committed(slice);
+                }
+                Ok((moment.0, Position::MAX))
+            };
+            let (moment, waiting) = index.moment_by(begin, &stream, 1, |_| true)?;
+            let mut found: Vec<u64> = moment
+                .prepare("SELECT version FROM versions WHERE stream = ?1 ORDER BY version")?
+                .query_map([&*stream], |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))?
+                .collect::<rusqlite::Result<_>>()?;
+            found.extend(waiting.iter().map(|version| version.number));
+            assert_eq!(found, stored, "each is in one place");
+            assert_eq!(beginnings.get(), leaving + 1, "it begins again when one has left, and not otherwise");
+            drop(moment);
+            while index.is_behind() {
+                index.committed(index.next(9));
+            }
+        }
+        Ok(())
     }
 }
