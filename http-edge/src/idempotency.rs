@@ -210,6 +210,14 @@ mod tests {
     }
 
     #[test]
+    fn a_fingerprint_is_printed_in_hexadecimal() {
+        let print = Fingerprint([0x0f; 32]);
+        assert_eq!(print.to_string(), "0f".repeat(32));
+        assert_eq!(format!("{print:?}"), format!("Fingerprint({})", "0f".repeat(32)));
+        assert_eq!(print.as_bytes(), &[0x0f; 32]);
+    }
+
+    #[test]
     fn scopes_of_different_askers_and_routes_differ() {
         let key = IdempotencyKey::parse("k").unwrap();
         let orders = key.scope("usr_1", &Method::POST, "/api/v1/orders");
@@ -263,8 +271,11 @@ mod tests {
     #[test]
     fn bad_or_deep_json_is_refused() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let objects = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
         assert!(canonical_json(nested(DEPTH_MAX).as_bytes()).is_ok());
-        for body in ["{", "{\"a\":}", "nope", &nested(DEPTH_MAX + 1), &nested(30_000)] {
+        assert!(canonical_json(objects(DEPTH_MAX).as_bytes()).is_ok());
+        let deep = [nested(DEPTH_MAX + 1), nested(30_000), objects(DEPTH_MAX + 1), objects(30_000)];
+        for body in ["{", "{\"a\":}", "nope"].into_iter().chain(deep.iter().map(String::as_str)) {
             let error = canonical_json(body.as_bytes()).unwrap_err();
             assert_eq!(error.status(), 400);
         }

@@ -137,6 +137,7 @@ mod tests {
         }
         let query = Query::parse("long=abcd&control=%00").unwrap();
         assert!(query.text("long", 3).is_err());
+        assert_eq!(query.text("long", 4).unwrap(), Some("abcd"));
         assert!(query.text("control", 3).is_err());
     }
 

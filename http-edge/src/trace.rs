@@ -107,6 +107,21 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_that_is_begun_is_named_by_128_random_bits_and_its_place_by_64() {
+        // Each part of another trace is another; that two are alike by chance is one in 2^64.
+        let parts = |begun: &Traceparent| {
+            let text = begun.as_str();
+            [text[3..19].to_owned(), text[19..35].to_owned(), text[36..52].to_owned()]
+        };
+        let (one, other) = (Traceparent::begun(), Traceparent::begun());
+        for (one, other) in parts(&one).into_iter().zip(parts(&other)) {
+            assert_ne!(one, other);
+            assert!(one.bytes().any(|digit| digit != b'0'));
+        }
+        assert_eq!((&*one.shared(), one.header_value().as_bytes()), (one.as_str(), one.as_str().as_bytes()));
+    }
+
+    #[test]
     fn what_is_not_valid_begins_a_new_trace() {
         let invalid = [
             String::new(),

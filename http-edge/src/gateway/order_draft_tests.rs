@@ -38,6 +38,18 @@ fn an_order_is_added_up_exactly_and_the_same_sku_is_one_line() {
 }
 
 #[test]
+fn an_order_counts_its_units_and_goes_where_its_buyer_says() {
+    let address =
+        r#","shipping_address":{"street":"1 Main St","city":"Springfield","state":"IL","zip":"62701","country":"US"}"#;
+    let wanted = wanted(&format!(r#"{A2},{{"sku":"sku_b","quantity":3}}"#), address);
+    assert_eq!(wanted.units(), 5);
+    let quotes = [quoted("a", 100, Currency::USD, 2), quoted("b", 100, Currency::USD, 3)];
+    let draft = wanted.priced(&quotes, placing()).unwrap();
+    let [street, city, state, zip, country] = ["1 Main St", "Springfield", "IL", "62701", "US"].map(str::to_owned);
+    assert_eq!(draft.shipping_address, Some(Address { street, city, state, zip, country }));
+}
+
+#[test]
 fn another_total_or_price_than_the_shops_is_refused_and_never_used() {
     let quotes = [quoted("a", 29_999, Currency::USD, 2)];
     assert!(wanted(A2, r#","expected_total":599.98"#).priced(&quotes, placing()).is_ok());

@@ -102,6 +102,41 @@ fn a_flood_of_addresses_shares_one_window_and_memory_stays() {
 }
 
 #[test]
+fn a_full_table_is_not_searched_for_each_request() {
+    let limiter = RateLimiter::with_keys_max(Profile::Default, 2);
+    let keys_after = |n: u32, now| {
+        let peer = Some(IpAddr::V4(std::net::Ipv4Addr::from_bits(n)));
+        limiter.admit(Purpose::Login, None, peer, at(now));
+        limiter.windows.len()
+    };
+    assert_eq!([keys_after(1, 500), keys_after(2, 500)], [1, 2]);
+    assert_eq!(keys_after(3, 60_000), 3, "the search finds no window that has ended; the third is the shared one");
+    assert_eq!(keys_after(4, 60_999), 3, "two have ended, and it is not searched again within a second");
+    assert_eq!(keys_after(5, 61_000), 2, "then it is: the shared one and the fifth are left");
+}
+
+#[test]
+fn under_the_originals_profile_the_signed_in_are_counted_as_themselves_wherever_they_sign_in() {
+    let limiter = RateLimiter::new(Profile::Original);
+    assert_eq!(limiter.profile(), Profile::Original);
+    let ada = UserId::parse("usr_ada").unwrap();
+    let remaining = |user: Option<&UserId>, peer: &str| {
+        limiter.admit(Purpose::Login, user, address(peer), at(0)).unwrap().remaining
+    };
+    assert_eq!([remaining(Some(&ada), "10.0.0.1"), remaining(Some(&ada), "10.0.0.2")], [999, 998]);
+    assert_eq!([remaining(None, "10.0.0.1"), remaining(None, "10.0.0.1")], [99, 98]);
+}
+
+#[test]
+fn what_may_be_held_unpaid_is_bounded_unless_there_are_no_limits() {
+    let cap = |profile| unpaid_cap(profile).map(|cap| (cap.orders_max, cap.units_max));
+    assert_eq!(
+        [cap(Profile::Default), cap(Profile::Original), cap(Profile::Off)],
+        [Some((10, 1_000)), Some((10, 1_000)), None]
+    );
+}
+
+#[test]
 fn concurrent_requests_are_each_counted() {
     let limiter = RateLimiter::new(Profile::Default);
     let admitted = std::thread::scope(|scope| {
