@@ -400,6 +400,7 @@ mod tests {
 
     #[test]
     fn it_is_live_from_its_start_to_its_end() {
+        assert_eq!(SESSION_LIFETIME_MS, 2_592_000_000, "30 days");
         assert!(!SessionState::default().is_live(at(0)));
         let state = after(&[start()]);
         assert_eq!((state.is_live(at(0)), state.is_live(at(SESSION_LIFETIME_MS))), (true, false));

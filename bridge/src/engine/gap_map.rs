@@ -18,6 +18,8 @@ const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 const MORE: u8 = 32;
 /// A number of 63 bits in digits of five.
 const DIGITS_MAX: u32 = 13;
+/// No map of ours has more runs: each takes two letters at least.
+const RUNS_MAX: usize = (GAP_MAP_BYTES_MAX - PREFIX.len()) / 2;
 
 /// Finished runs of offsets, in order and apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +89,9 @@ fn decoded(offset: i64, metadata: &str) -> Option<VecDeque<(i64, i64)>> {
     let mut runs = VecDeque::new();
     let mut end = offset;
     while letters.len() > 0 {
+        if runs.len() == RUNS_MAX {
+            return None;
+        }
         let first = end.checked_add(next_number(&mut letters)?)?;
         let last = first.checked_add(next_number(&mut letters)?)?;
         if first <= end {
@@ -154,6 +159,7 @@ mod tests {
 
     #[test]
     fn a_map_takes_what_it_may_to_the_last_byte_and_no_run_more() {
+        assert_eq!(GAP_MAP_BYTES_MAX, 4_032, "what is left of a commit's metadata beside the identity of its log");
         // Each run is two letters; the first is one more where the space is odd.
         let first = if (GAP_MAP_BYTES_MAX - PREFIX.len()).is_multiple_of(2) { 1 } else { 32 };
         let count = (GAP_MAP_BYTES_MAX - PREFIX.len()) / 2;
@@ -161,6 +167,8 @@ mod tests {
         assert_eq!(encode(0, runs(count)).len(), GAP_MAP_BYTES_MAX);
         assert_eq!(encode(0, runs(count + 1)), encode(0, runs(count)), "one more does not fit");
         assert_eq!(GapMap::decode(0, &encode(0, runs(count))).runs.len(), count);
+        let longer = encode(0, runs(count)) + &encode(0, runs(2))[PREFIX.len()..];
+        assert_eq!(GapMap::decode(0, &longer), GapMap::default(), "no map of ours has so many runs");
     }
 
     #[test]

@@ -298,7 +298,8 @@ impl PartitionCore {
         if self.mode != Mode::Running {
             return;
         }
-        while let Some(lane) = self.wheel.next_due(now_ms) {
+        for _ in 0..self.wheel.len() {
+            let Some(lane) = self.wheel.next_due(now_ms) else { break };
             self.lanes.make_ready(lane);
         }
         while self.delivered + self.dead_lettering < self.settings.in_flight_max {
@@ -839,6 +840,7 @@ mod tests {
         core.dead_letter_written(again[0].ticket, Ok(()), 10);
         core.dead_letter_written(again[0].ticket, Ok(()), 10);
         assert_eq!((core.frontier(), core.counters().stale), (Some(1), 1));
+        assert!(core.troubles.is_empty(), "nothing is kept of what is finished");
         assert_eq!(deliveries(&mut core, 10).len(), 1, "the next of its key");
     }
 
@@ -859,6 +861,7 @@ mod tests {
             core.dead_letter_written(ticket, Err(answer), turn * 1_000);
         }
         assert_eq!(forms, [false, false, false, false, false, false, true]);
+        assert_eq!((core.counters().failures, core.counters().dead_letter_failures), (1, 7));
         assert_eq!(core.front().unwrap().state, "waiting for its dead letter to be writable");
     }
 
@@ -952,10 +955,15 @@ mod tests {
     #[test]
     fn a_partition_is_drained_when_nothing_is_with_the_handler_nor_with_the_dead_letters() {
         let mut core = PartitionCore::new(SETTINGS, None);
-        core.receive(vec![record(0, "a"), record(1, "b"), record(2, "a")], 0);
+        core.receive(vec![record(0, "a"), record(1, "b"), record(2, "a"), record(3, "c")], 0);
         assert!(core.is_drained(), "what is queued is not on its way");
         let given = deliveries(&mut core, 0);
-        assert!(!core.is_drained(), "two are with the handler");
+        core.settle(given[2].ticket, Outcome::retry("no"), 0);
+        assert_eq!(
+            (core.is_drained(), core.next_timer_ms()),
+            (false, Some(10)),
+            "two are with the handler, and one waits"
+        );
         core.settle(given[0].ticket, Outcome::dead_letter("never"), 0);
         let letters = dead_letters(&mut core, 0);
         core.drain();
@@ -966,7 +974,7 @@ mod tests {
         assert!(core.is_drained());
         assert_eq!((core.next_timer_ms(), core.waiting()), (None, 0), "and nothing wakes it again");
         assert!(deliveries(&mut core, 1_000).is_empty(), "nothing begins any more");
-        assert_eq!((core.commit(), core.unfinished()), (Some((1, String::new())), 2));
+        assert_eq!((core.commit(), core.unfinished()), (Some((1, String::new())), 3));
     }
 
     #[test]
@@ -1010,6 +1018,31 @@ mod tests {
         });
         assert_eq!(pauses, [10, 20, 40, 80, 80].map(Some));
         assert_eq!((core.counters().dead_letter_failures, core.counters().failures), (5, 3));
+    }
+
+    #[test]
+    fn an_answer_is_for_its_own_record_once_and_for_no_other_of_its_batch_or_behind_it() {
+        let mut core = PartitionCore::new(CoreSettings { lane_batch_max: 3, ..SETTINGS }, None);
+        core.receive((0..5).map(|offset| record(offset, "a")).collect(), 0);
+        let given = deliveries(&mut core, 0);
+        let [first, second, third] = [0, 1, 2].map(|index: usize| given[index].ticket);
+        let told = |core: &PartitionCore| (core.frontier(), core.delivered(), core.counters().stale);
+        core.settle(second, Outcome::Done, 0);
+        assert_eq!(told(&core), (Some(0), 2, 0), "the first is not done by that");
+        core.settle(second, Outcome::Done, 0);
+        assert_eq!(told(&core), (Some(0), 2, 1), "nor by the same again");
+        core.settle(Ticket { sequence: 3, ..third }, Outcome::Done, 0);
+        assert_eq!(told(&core), (Some(0), 2, 2), "what is behind the batch was not asked");
+        core.settle(Ticket { lane: third.lane + 1, ..third }, Outcome::Done, 0);
+        assert_eq!(told(&core), (Some(0), 2, 3), "there is no such lane");
+        core.settle(first, Outcome::Done, 0);
+        assert_eq!(told(&core), (Some(2), 1, 3), "the first, and the second with it");
+        core.settle(third, Outcome::Skip, 0);
+        core.settle(third, Outcome::Skip, 0);
+        assert_eq!(told(&core), (Some(3), 0, 4), "the lane waits for its turn: nothing was asked");
+        let rest: Vec<i64> =
+            deliveries(&mut core, 0).iter().map(|order| order.records[order.index as usize].offset).collect();
+        assert_eq!((rest, core.counters().done, core.counters().skipped), (vec![3, 4], 2, 1));
     }
 
     #[test]

@@ -155,6 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_is_counted_until_it_is_due_or_all_are_forgotten() {
+        let mut wheel = RetryWheel::default();
+        assert_eq!((wheel.len(), wheel.is_empty(), wheel.next_at_ms(), wheel.next_due(9)), (0, true, None, None));
+        wheel.wait(7, 5);
+        wheel.wait(8, 3);
+        assert_eq!((wheel.len(), wheel.is_empty(), wheel.next_at_ms(), wheel.next_due(2)), (2, false, Some(3), None));
+        assert_eq!((wheel.next_due(3), wheel.next_due(4), wheel.len()), (Some(8), None, 1));
+        wheel.clear();
+        assert_eq!((wheel.len(), wheel.is_empty(), wheel.next_at_ms(), wheel.next_due(9)), (0, true, None, None));
+    }
+
+    #[test]
     fn a_policy_that_keeps_trying_gives_nothing_up() {
         let policy = RetryPolicy { exhausted: Exhausted::KeepTrying, ..RetryPolicy::default() };
         assert!(!policy.is_exhausted(u32::MAX));
