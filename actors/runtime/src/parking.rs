@@ -86,8 +86,8 @@ impl Record {
         self.falls += 1;
         self.last_failure = shorten(reason);
         self.recent.push_back(now);
-        while self.recent.len() > rules.falls_max
-            || self.recent.front().is_some_and(|&at| now.duration_since(at) >= rules.within)
+        while let Some(&first) = self.recent.front()
+            && (self.recent.len() > rules.falls_max || now.duration_since(first) >= rules.within)
         {
             self.recent.pop_front();
         }

@@ -18,6 +18,8 @@ pub const SEEN_COMMANDS_MAX: usize = 1 << 20;
 
 /// How many ids a part of the table holds on average: one is split in less than 0.2 ms.
 const PART_IDS: usize = 1 << 11;
+/// Parts of the largest table: it holds as many ids with a version as without, [`SEEN_COMMANDS_MAX`] of each.
+const PARTS_MAX: usize = 1_025;
 
 /// A command that a stream has seen, and its first version where that is known.
 pub type SeenCommand = (CommandId, Option<u64>);
@@ -100,7 +102,7 @@ impl Default for Ids {
 impl Ids {
     fn with_room_for(count: usize) -> Self {
         let part = || HashMap::with_capacity(count.min(PART_IDS));
-        let parts = std::iter::repeat_with(part).take(count / PART_IDS + 1).collect();
+        let parts = std::iter::repeat_with(part).take((count / PART_IDS + 1).min(PARTS_MAX)).collect();
         Self { parts, count: 0, hasher: RandomState::new() }
     }
 
@@ -188,6 +190,8 @@ mod tests {
         assert_eq!(ids.parts.len(), 6, "one more is one part more");
         let seen = ids_of(0, 2 * PART_IDS).map(|id| (id, Some(1))).collect();
         assert_eq!(SeenCommands::recovered(seen, true).ids.parts.len(), 3);
+        assert_eq!(PARTS_MAX, 2 * SEEN_COMMANDS_MAX / PART_IDS + 1);
+        assert_eq!(Ids::with_room_for(2 * SEEN_COMMANDS_MAX).parts.len(), PARTS_MAX);
     }
 
     #[test]

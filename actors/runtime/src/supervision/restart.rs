@@ -96,6 +96,8 @@ pub fn exit_of(event: &SupervisionEvent) -> Option<(ActorId, Exit)> {
 
 #[cfg(test)]
 mod tests {
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+
     use super::*;
 
     #[test]
@@ -112,5 +114,40 @@ mod tests {
             let decided = [Normal, Killed, Failed, Fatal].map(|kind| decide(restart, kind));
             assert_eq!(decided, expected, "{restart:?}");
         }
+    }
+
+    struct Idle;
+
+    impl Actor for Idle {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_end_that_is_reported_is_read_as_what_it_is() {
+        let (actor, handle) = Actor::spawn(None, Idle, ()).await.unwrap();
+        let cell = || actor.get_cell();
+        let terminated =
+            |reason: Option<&str>| SupervisionEvent::ActorTerminated(cell(), None, reason.map(str::to_owned));
+        let failed = |error: ActorProcessingErr| SupervisionEvent::ActorFailed(cell(), error);
+        for (event, kind, reason, is_failure) in [
+            (terminated(None), ExitKind::Normal, "ended", false),
+            (terminated(Some("done")), ExitKind::Normal, "done", false),
+            (terminated(Some("killed")), ExitKind::Killed, "killed", true),
+            (failed("broken".into()), ExitKind::Failed, "broken", true),
+            (failed(Box::new(Fatal("no space".to_owned()))), ExitKind::Fatal, "no space", true),
+        ] {
+            let (who, exit) = exit_of(&event).unwrap();
+            assert_eq!((who, exit.kind, exit.reason.as_str()), (actor.get_id(), kind, reason));
+            assert_eq!(exit.is_failure(), is_failure, "{kind:?}");
+        }
+        assert!(exit_of(&SupervisionEvent::ActorStarted(cell())).is_none(), "no end");
+        actor.stop(None);
+        handle.await.unwrap();
     }
 }
