@@ -37,8 +37,11 @@ pub(crate) use answer::Answer;
 use answer::replay;
 pub(crate) use keyed::{Attempt, Keyed};
 
-/// How long the journal may take to store an answer, or to give a lease back.
-const STORE_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the journal may take to store an answer. The work is done by then: who has waited for it waits through a slow moment of the
+/// disk too, rather than be told to ask again.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long it may take to give a lease back before that goes on in the background.
+const RELEASE_PATIENCE: Duration = Duration::from_millis(500);
 /// A lease that could not be given back because its service is down is tried again this often …
 const RELEASE_PAUSE: Duration = Duration::from_millis(500);
 /// … and so many times: until it has ended by itself.
@@ -181,7 +184,7 @@ impl Lease {
     async fn finish(&self, answer: Answer) -> Result<Response, ApiError> {
         let result = serde_json::to_string(&answer).map_err(ApiError::internal)?;
         let finish = OperationCommand::Finish { holder: self.holder.clone(), result, now_ms: now_ms() };
-        match self.ask("finish-operation", finish).await {
+        match self.ask("finish-operation", finish, STORE_PATIENCE).await {
             Ok(()) => Ok(answer.into_response()),
             Err(Some(AskError::Refused(_))) => self.given_by_successor().await,
             Err(_) => {
@@ -221,14 +224,19 @@ impl Lease {
 
     async fn try_release(&self) -> bool {
         let release = OperationCommand::Release { holder: self.holder.clone() };
-        self.ask("release-operation", release).await.is_ok()
+        self.ask("release-operation", release, RELEASE_PATIENCE).await.is_ok()
     }
 
     /// Asks the operation; `None` when its service is down.
-    async fn ask(&self, step: &str, command: OperationCommand) -> Result<(), Option<AskError<OperationRefusal>>> {
+    async fn ask(
+        &self,
+        step: &str,
+        command: OperationCommand,
+        patience: Duration,
+    ) -> Result<(), Option<AskError<OperationRefusal>>> {
         let operations = (self.kept)().map_err(|_| None)?;
         let command_id = CommandId::of(&[step, &self.holder]);
-        let meta = CommandMeta::new(command_id, STORE_PATIENCE).correlated(self.request_id.as_str());
+        let meta = CommandMeta::new(command_id, patience).correlated(self.request_id.as_str());
         operations.ask(self.operation_id.as_str(), command, meta).await.map(|_| ()).map_err(Some)
     }
 }
@@ -251,7 +259,11 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     async fn operations() -> Entities<Operation> {
-        let journal = MemoryJournal::open(&MemoryDisk::new("").unwrap(), Faults::none()).await.unwrap();
+        operations_on(Faults::none()).await
+    }
+
+    async fn operations_on(faults: Faults) -> Entities<Operation> {
+        let journal = MemoryJournal::open(&MemoryDisk::new("").unwrap(), faults).await.unwrap();
         let roster = Roster::new();
         let kept = Entities::new(journal, &Gate::new(100), runtime::operation::config(), roster.clone());
         let spec = SupervisorSpec::new("operations", kept.shards());
@@ -290,6 +302,18 @@ mod tests {
             Ok(answer("\"done\""))
         });
         assert_eq!(done.await.unwrap().status(), 201, "it is not in progress any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_moment_of_the_disk_costs_nobody_an_answer_that_is_ready() {
+        let faults = Faults::none();
+        let kept = operations_on(faults.clone()).await;
+        let slow = faults.clone();
+        let given = lease(&kept, "p1:a").run("f".into(), vec!["id_1".into()], context(), |_| async move {
+            slow.delay_commits(Duration::from_secs(2)..=Duration::from_secs(2));
+            Ok(answer("\"done\""))
+        });
+        assert_eq!(given.await.unwrap().status(), 201);
     }
 
     #[tokio::test]
