@@ -57,6 +57,15 @@ pub struct Assignment {
     pub log: Option<LogState>,
 }
 
+impl Assignment {
+    /// The identity of the log that is read: as the brokers say, else as what was committed says, so that it is compared once they do.
+    #[must_use]
+    pub fn log_id(&self) -> Option<Arc<str>> {
+        let now = self.log.as_ref().and_then(|log| log.id.clone());
+        now.or_else(|| self.committed.as_ref()?.log_id.clone())
+    }
+}
+
 /// How much of a partition the engine takes now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {

@@ -39,7 +39,7 @@ pub(crate) use keyed::{Attempt, Keyed};
 
 /// How long the journal may take to store an answer. The work is done by then: who has waited for it waits through a slow moment of the
 /// disk too, rather than be told to ask again.
-const STORE_PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long it may take to give a lease back before that goes on in the background.
 const RELEASE_PATIENCE: Duration = Duration::from_millis(500);
 /// A lease that could not be given back because its service is down is tried again this often …

@@ -321,9 +321,8 @@ impl Pump {
     }
 
     fn start(&mut self, assignment: Assignment) {
-        let Assignment { partition, committed, log } = assignment;
-        // Where the source does not know it, what was committed may: then it is compared later.
-        let log_id = log.and_then(|log| log.id).or_else(|| committed.as_ref()?.log_id.clone());
+        let log_id = assignment.log_id();
+        let Assignment { partition, committed, log: _ } = assignment;
         self.epoch += 1;
         let (arguments, epoch) = (&self.arguments, self.epoch);
         let subscription = &arguments.subscription;

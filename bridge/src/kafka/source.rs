@@ -316,11 +316,12 @@ impl KafkaSource {
                 list.set_partition_offset(&id.topic, id.partition, Offset::Offset(commit.offset)).map_err(fatal)?;
             }
             self.generation += 1;
-            let log_id = log_id(log.as_ref(), committed.as_ref());
             let next = committed.as_ref().map(|commit| commit.offset);
-            let partition = AssignedPartition::split(&self.consumer, &self.wakeup, id, (self.generation, log_id), next)
-                .map_err(SourceFatal)?;
-            assignments.push(Assignment { partition: partition.id.clone(), committed, log });
+            let assignment = Assignment { partition: id.clone(), committed, log };
+            let reading = (self.generation, assignment.log_id());
+            let partition =
+                AssignedPartition::split(&self.consumer, &self.wakeup, id, reading, next).map_err(SourceFatal)?;
+            assignments.push(assignment);
             self.partitions.push(partition);
         }
         for (id, offset) in owner.assigned(assignments) {
@@ -619,11 +620,6 @@ impl From<Listed> for Commit {
         let partition = TopicPartition::new(listed.topic, listed.partition);
         Self { partition, offset: listed.offset, metadata, log_id }
     }
-}
-
-/// The log that is read: as the brokers say, else as what was committed says, so that it is compared once they do.
-fn log_id(log: Option<&LogState>, committed: Option<&Commit>) -> Option<Arc<str>> {
-    log.and_then(|log| log.id.clone()).or_else(|| committed.and_then(|commit| commit.log_id.clone()))
 }
 
 fn fatal(error: KafkaError) -> SourceFatal {

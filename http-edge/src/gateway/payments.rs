@@ -19,9 +19,10 @@ use crate::body::JSON_BYTES_MAX;
 use crate::error::ApiError;
 use crate::failures::refused_by_order;
 use crate::idempotency::IdempotencyKey;
-use crate::idempotent::{self, Answer, Attempt, Keyed};
+use crate::idempotent::{self, Answer, Attempt, Keyed, STORE_PATIENCE};
 use crate::json::Object;
 use crate::neighbours;
+use crate::peers::FORWARD_PATIENCE;
 use crate::rate_limit::Purpose;
 use crate::reply::{self, Response};
 use crate::request::Request;
@@ -39,6 +40,11 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 const _: () = assert!(
     (PAYMENT_PATIENCE.as_millis() + SETTLE_PATIENCE.as_millis()) * 2 < LEASE_MS as u128,
     "a payment must not outlast the lease of its key"
+);
+const _: () = assert!(
+    (PAYMENT_PATIENCE.as_millis() + SETTLE_PATIENCE.as_millis() + 2 * STORE_PATIENCE.as_millis())
+        < FORWARD_PATIENCE.as_millis(),
+    "whoever passed it on must still be there when its answer has been stored, or another's read"
 );
 pub(super) fn purpose(_: &Request) -> Purpose {
     Purpose::Api

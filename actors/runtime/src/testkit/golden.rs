@@ -109,10 +109,7 @@ pub fn faults<E: Entity>(directory: &Path, samples: &[E::Event], is_writing: boo
         return vec![format!("cannot be written: {error}")];
     }
     let mut present = BTreeSet::new();
-    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
-    for sample in samples {
-        let number = seen.entry(sample.event_type()).and_modify(|number| *number += 1).or_insert(1);
-        let name = Name { event_type: sample.event_type().to_owned(), schema: E::SCHEMA, number: *number };
+    for (name, sample) in named::<E>(samples) {
         let written = serde_json::to_value(sample).expect("events are written as JSON");
         if let Err(fault) = agree(&directory.join(name.file("")), &written, is_writing, "the payload") {
             faults.push(format!("{fault}; a payload that changes its form needs a new Entity::SCHEMA and an upcast"));
@@ -170,19 +167,27 @@ fn states_are_as_written<E: Entity>(directory: &Path, samples: &[E::Event], is_w
     faults
 }
 
+/// The samples with the names of their files, less what ends them.
+fn named<E: Entity>(samples: &[E::Event]) -> Vec<(Name, &E::Event)> {
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut name = |sample: &E::Event| {
+        let event_type = sample.event_type();
+        let number = *seen.entry(event_type).and_modify(|number| *number += 1).or_insert(1);
+        Name { event_type: event_type.to_owned(), schema: E::SCHEMA, number }
+    };
+    samples.iter().map(|sample| (name(sample), sample)).collect()
+}
+
 /// A name and a digest for the state after the first sample and each other, and for that after all of them.
 fn digests<E: Entity>(samples: &[E::Event]) -> BTreeMap<String, String> {
     let digest = |events: &mut dyn Iterator<Item = &E::Event>| {
         let mut state = E::State::default();
         events.for_each(|event| E::evolve(&mut state, event));
-        let bytes = snapshot::encode::<E>(&state).unwrap_or_default();
+        let bytes = snapshot::encode::<E>(&state).expect("every state has a snapshot");
         Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
     };
-    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
     let mut digests = BTreeMap::from([("all".to_owned(), digest(&mut samples.iter()))]);
-    for (index, sample) in samples.iter().enumerate() {
-        let number = seen.entry(sample.event_type()).and_modify(|number| *number += 1).or_insert(1);
-        let name = Name { event_type: sample.event_type().to_owned(), schema: E::SCHEMA, number: *number };
+    for (index, (name, sample)) in named::<E>(samples).into_iter().enumerate() {
         let rest = std::iter::once(sample).filter(|_| index > 0);
         digests.insert(name.file("").replace(".json", ""), digest(&mut samples.first().into_iter().chain(rest)));
     }
