@@ -6,7 +6,7 @@ use contracts::{
     Currency, OrderId, OrderedLine, PAYMENT_ATTEMPTS_MAX, PaymentId, Quantity, RefundId, ReservationId, Sku, Timestamp,
     UserId,
 };
-use runtime::{Entity, EntityId, ViewWrite};
+use runtime::{Entity, EntityId, ViewWrite, totals::Counts};
 use serde::{Deserialize, Serialize};
 
 use crate::{debts::Debts, decisions, late_payment::LatePayment, views};
@@ -330,6 +330,11 @@ impl Entity for OrderEntity {
     const TABLES: &'static [&'static str] = &[views::TABLES];
     const STATE_VERSION: u32 = 2;
     const VIEW_VERSION: u32 = 2;
+    const ADD_TO_TOTALS: &'static str = views::ADD_TO_SUMS;
+
+    fn counts(state: &Option<Order>) -> Option<Counts> {
+        state.as_ref().and_then(views::counts)
+    }
 
     fn views(id: &EntityId, state: &Option<Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
         views::of(id, state.as_ref(), event, at_ms)

@@ -1,7 +1,7 @@
 //! The read model of orders: one row an order, from its creation on, one while it waits for its stock, and one for the open
 //! debts of an order that has any.
 
-use runtime::{EntityId, ViewWrite};
+use runtime::{EntityId, ViewWrite, totals::Counts};
 
 use crate::{
     debts,
@@ -74,18 +74,13 @@ pub const PAGE_OF_USER_AND_STATUS: &str = "SELECT doc FROM orders WHERE user_id 
 /// The sums of all orders.
 pub const SUMS: &str = "SELECT status, orders, total_minor, captured_minor, refunded_minor FROM order_sums \
                         WHERE orders > 0 ORDER BY status";
-/// An order leaves the sums of its status, if it is in any…
-const TAKE_FROM_SUMS: &str = "UPDATE order_sums SET orders = orders - 1, \
-                              total_minor = total_minor - (SELECT o.total_minor FROM orders o WHERE o.order_id = ?1), \
-                              captured_minor = captured_minor - (SELECT o.captured_minor FROM orders o WHERE o.order_id = ?1), \
-                              refunded_minor = refunded_minor - (SELECT o.refunded_minor FROM orders o WHERE o.order_id = ?1) \
-                              WHERE status = (SELECT o.status FROM orders o WHERE o.order_id = ?1)";
-/// …and joins those of its new one.
-const ADD_TO_SUMS: &str = "INSERT INTO order_sums (status, orders, total_minor, captured_minor, refunded_minor) \
-                           VALUES (?1, 1, ?2, ?3, ?4) ON CONFLICT (status) DO UPDATE SET orders = order_sums.orders + 1, \
-                           total_minor = order_sums.total_minor + excluded.total_minor, \
-                           captured_minor = order_sums.captured_minor + excluded.captured_minor, \
-                           refunded_minor = order_sums.refunded_minor + excluded.refunded_minor";
+/// What is added to the sums of a status.
+pub const ADD_TO_SUMS: &str = "INSERT INTO order_sums (status, orders, total_minor, captured_minor, refunded_minor) \
+                               VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (status) DO UPDATE SET \
+                               orders = order_sums.orders + excluded.orders, \
+                               total_minor = order_sums.total_minor + excluded.total_minor, \
+                               captured_minor = order_sums.captured_minor + excluded.captured_minor, \
+                               refunded_minor = order_sums.refunded_minor + excluded.refunded_minor";
 /// The unpaid orders whose time is over, after one of them.
 pub const DUE_UNPAID: &str = "SELECT expires_ms, order_id FROM orders \
                               WHERE status IN ('pending', 'payment_processing') AND expires_ms <= ?1 \
@@ -108,7 +103,7 @@ const UPSERT: &str = "INSERT INTO orders (order_id, user_id, status, created_ms,
 pub fn of(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
     let mut writes = Vec::from_iter(debts::row(id, order, event, at_ms));
     if let Some(order) = order {
-        writes.extend(rows(id, order, event, at_ms));
+        writes.extend(row(id, order, event, at_ms));
         writes.extend(waiting(id, order, event));
     }
     writes
@@ -131,9 +126,19 @@ fn waiting(id: &EntityId, order: &Order, event: &OrderEvent) -> Option<ViewWrite
     }
 }
 
-/// The order's row, and the sums. One that nobody has been told of has none.
-fn rows(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
-    let is_hidden = matches!(order.status, OrderStatus::Placing | OrderStatus::Rejected);
+/// True of an order that nobody has been told of: it has no row and is in no sum.
+fn is_hidden(order: &Order) -> bool {
+    matches!(order.status, OrderStatus::Placing | OrderStatus::Rejected)
+}
+
+/// What an order adds to the sums, under its status.
+pub fn counts(order: &Order) -> Option<Counts> {
+    let numbers = [1, order.draft.total_minor, order.captured_minor, order.refunded_minor];
+    (!is_hidden(order)).then(|| Counts::new(order.status.name(), numbers))
+}
+
+/// The order's row.
+fn row(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Option<ViewWrite> {
     let changes_nothing_shown = matches!(
         event,
         OrderEvent::LineReserved { .. }
@@ -141,31 +146,23 @@ fn rows(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Vec<Vie
             | OrderEvent::StockSettled { .. }
             | OrderEvent::DebtsAskedAgain(_)
     );
-    if is_hidden || changes_nothing_shown {
-        return Vec::new();
+    if is_hidden(order) || changes_nothing_shown {
+        return None;
     }
     // An order is plain data: its encoding cannot fail.
     let doc = serde_json::to_string(order).unwrap_or_default();
-    let (status, total) = (order.status.name(), order.draft.total_minor);
-    let sums = vec![status.into(), total.into(), order.captured_minor.into(), order.refunded_minor.into()];
-    vec![
-        ViewWrite::new(TAKE_FROM_SUMS, vec![(&**id).into()]),
-        ViewWrite::new(ADD_TO_SUMS, sums),
-        ViewWrite::new(
-            UPSERT,
-            vec![
-                (&**id).into(),
-                order.draft.user_id.as_str().into(),
-                status.into(),
-                order.created_at.as_millis().into(),
-                at_ms.into(),
-                order.expires_at.as_millis().into(),
-                total.into(),
-                order.captured_minor.into(),
-                order.refunded_minor.into(),
-                order.draft.currency.code().into(),
-                doc.into(),
-            ],
-        ),
-    ]
+    let params = vec![
+        (&**id).into(),
+        order.draft.user_id.as_str().into(),
+        order.status.name().into(),
+        order.created_at.as_millis().into(),
+        at_ms.into(),
+        order.expires_at.as_millis().into(),
+        order.draft.total_minor.into(),
+        order.captured_minor.into(),
+        order.refunded_minor.into(),
+        order.draft.currency.code().into(),
+        doc.into(),
+    ];
+    Some(ViewWrite::new(UPSERT, params))
 }

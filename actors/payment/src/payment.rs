@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use contracts::{Currency, OrderId, PAYMENT_ATTEMPTS_MAX, PaymentId, RefundId, Timestamp, UserId};
-use runtime::{Entity, EntityId, ViewWrite};
+use runtime::{Entity, EntityId, ViewWrite, totals::Counts};
 use serde::{Deserialize, Serialize};
 
 use crate::{provider::ChargeOutcome, views};
@@ -345,9 +345,14 @@ impl Entity for PaymentEntity {
     const TABLES: &'static [&'static str] = &[views::TABLES];
     const STATE_VERSION: u32 = 2;
     const VIEW_VERSION: u32 = 2;
+    const ADD_TO_TOTALS: &'static str = views::ADD_TO_SUMS;
+
+    fn counts(state: &OrderPayments) -> Option<Counts> {
+        Some(views::counts(state))
+    }
 
     fn views(_: &EntityId, state: &OrderPayments, event: &PaymentEvent, _: i64) -> Vec<ViewWrite> {
-        state.get(payment_of(event)).map(views::rows).unwrap_or_default()
+        state.get(payment_of(event)).map(views::row).into_iter().collect()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The read model of payments: one row a payment.
 
-use runtime::ViewWrite;
+use runtime::{ViewWrite, totals::Counts};
 
-use crate::payment::Payment;
+use crate::payment::{OrderPayments, Payment};
 
 /// The tables.
 pub const TABLES: &str = "
@@ -39,13 +39,11 @@ pub const BY_ID: &str = "SELECT doc FROM payments WHERE payment_id = ?1";
 pub const OF_ORDER: &str = "SELECT doc FROM payments WHERE order_id = ?1 ORDER BY created_ms, payment_id";
 /// The sums over all payments: no row before the first.
 pub const SUMS: &str = "SELECT captured_minor, refunded_minor FROM payment_sums WHERE one = 1";
-/// What a payment adds to the sums: what it has now, less what its row has, which is written after it.
-const ADD_TO_SUMS: &str = "INSERT INTO payment_sums (one, captured_minor, refunded_minor) VALUES (1, \
-                           ?2 - coalesce((SELECT p.captured_minor FROM payments p WHERE p.payment_id = ?1), 0), \
-                           ?3 - coalesce((SELECT p.refunded_minor FROM payments p WHERE p.payment_id = ?1), 0)) \
-                           ON CONFLICT (one) DO UPDATE SET \
-                           captured_minor = payment_sums.captured_minor + excluded.captured_minor, \
-                           refunded_minor = payment_sums.refunded_minor + excluded.refunded_minor";
+/// What is added to the sums.
+pub const ADD_TO_SUMS: &str = "INSERT INTO payment_sums (one, captured_minor, refunded_minor) VALUES (?1, ?2, ?3) \
+                               ON CONFLICT (one) DO UPDATE SET \
+                               captured_minor = payment_sums.captured_minor + excluded.captured_minor, \
+                               refunded_minor = payment_sums.refunded_minor + excluded.refunded_minor";
 
 const UPSERT: &str = "INSERT INTO payments (payment_id, order_id, user_id, status, created_ms, amount_minor, \
                       captured_minor, refunded_minor, currency, doc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
@@ -53,27 +51,26 @@ const UPSERT: &str = "INSERT INTO payments (payment_id, order_id, user_id, statu
                       captured_minor = excluded.captured_minor, refunded_minor = excluded.refunded_minor, \
                       doc = excluded.doc";
 
-/// A payment's row, and its part of the sums.
-pub fn rows(payment: &Payment) -> Vec<ViewWrite> {
-    let (captured, refunded) = (payment.captured_minor(), payment.refunded_minor());
-    let sums = vec![payment.payment_id.as_str().into(), captured.into(), refunded.into()];
-    vec![
-        ViewWrite::new(ADD_TO_SUMS, sums),
-        ViewWrite::new(
-            UPSERT,
-            vec![
-                payment.payment_id.as_str().into(),
-                payment.order_id.as_str().into(),
-                payment.user_id.as_str().into(),
-                payment.status.name().into(),
-                payment.created_at.as_millis().into(),
-                payment.amount_minor.into(),
-                captured.into(),
-                refunded.into(),
-                payment.currency.code().into(),
-                // A payment is plain data: its encoding cannot fail.
-                serde_json::to_string(payment).unwrap_or_default().into(),
-            ],
-        ),
-    ]
+/// What an order's payments add to the sums: there is one row of them.
+pub fn counts(payments: &OrderPayments) -> Counts {
+    let sum = |minor: fn(&Payment) -> i64| payments.payments.iter().map(minor).sum();
+    Counts::new(1, [sum(Payment::captured_minor), sum(Payment::refunded_minor)])
+}
+
+/// A payment's row.
+pub fn row(payment: &Payment) -> ViewWrite {
+    let params = vec![
+        payment.payment_id.as_str().into(),
+        payment.order_id.as_str().into(),
+        payment.user_id.as_str().into(),
+        payment.status.name().into(),
+        payment.created_at.as_millis().into(),
+        payment.amount_minor.into(),
+        payment.captured_minor().into(),
+        payment.refunded_minor().into(),
+        payment.currency.code().into(),
+        // A payment is plain data: its encoding cannot fail.
+        serde_json::to_string(payment).unwrap_or_default().into(),
+    ];
+    ViewWrite::new(UPSERT, params)
 }

@@ -1,12 +1,12 @@
 //! A product: what is sold, for how much. How many there are is its stock item's business.
 
 use contracts::{Money, Sku, Timestamp};
-use runtime::{Entity, EntityId, ViewWrite, entity::EventPayload};
+use runtime::{Entity, EntityId, ViewWrite, entity::EventPayload, totals::Counts};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     specifications::Specifications,
-    views::{ADD_TO_COUNTS, PRODUCT_TABLES, TAKE_FROM_COUNTS, UPSERT_PRODUCT},
+    views::{ADD_TO_COUNTS, PRODUCT_TABLES, UPSERT_PRODUCT},
 };
 
 #[cfg(test)]
@@ -103,6 +103,7 @@ pub enum ProductRefusal {
 impl Entity for Product {
     const KIND: &'static str = "product";
     const TABLES: &'static [&'static str] = &[PRODUCT_TABLES];
+    const ADD_TO_TOTALS: &'static str = ADD_TO_COUNTS;
     type State = ProductState;
     type Command = ProductCommand;
     type Event = ProductEvent;
@@ -156,7 +157,12 @@ impl Entity for Product {
     }
 
     fn views(id: &EntityId, state: &ProductState, _: &ProductEvent, _: i64) -> Vec<ViewWrite> {
-        state.record.as_ref().map(|record| rows(id, record, state.version)).unwrap_or_default()
+        state.record.as_ref().map(|record| row(id, record, state.version)).into_iter().collect()
+    }
+
+    fn counts(state: &ProductState) -> Option<Counts> {
+        let present = state.record.as_ref().filter(|record| !record.archived)?;
+        Some(Counts::new(&*present.content.category, [1]))
     }
 }
 
@@ -176,7 +182,7 @@ pub struct Doc {
     pub specifications: Specifications,
 }
 
-fn rows(id: &EntityId, record: &Record, version: u64) -> Vec<ViewWrite> {
+fn row(id: &EntityId, record: &Record, version: u64) -> ViewWrite {
     let Content { name, description, price, category, images, specifications } = &record.content;
     let doc = Doc { images: images.clone(), specifications: specifications.clone() };
     let params = vec![
@@ -194,11 +200,5 @@ fn rows(id: &EntityId, record: &Record, version: u64) -> Vec<ViewWrite> {
         format!("{name}\n{description}").to_lowercase().into(),
         serde_json::to_string(&doc).expect("strings are always JSON").into(),
     ];
-    // The counts first: they are told from the row that is still there.
-    let mut writes = vec![ViewWrite::new(TAKE_FROM_COUNTS, vec![(&**id).into()])];
-    if !record.archived {
-        writes.push(ViewWrite::new(ADD_TO_COUNTS, vec![category.clone().into()]));
-    }
-    writes.push(ViewWrite::new(UPSERT_PRODUCT, params));
-    writes
+    ViewWrite::new(UPSERT_PRODUCT, params)
 }

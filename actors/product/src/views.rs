@@ -57,13 +57,9 @@ CREATE INDEX IF NOT EXISTS reservations_held ON reservations (expires_at, reserv
     WHERE status = 'reserved';
 ";
 
-/// A product leaves the count of its category, if it is in one…
-pub const TAKE_FROM_COUNTS: &str = "UPDATE product_counts SET products = products - 1 WHERE category = \
-    (SELECT p.category FROM products p WHERE p.product_id = ?1 AND p.archived = 0)";
-
-/// …and joins that of its new one, unless it is out of the catalogue.
-pub const ADD_TO_COUNTS: &str = "INSERT INTO product_counts (category, products) VALUES (?1, 1) \
-    ON CONFLICT (category) DO UPDATE SET products = product_counts.products + 1";
+/// What is added to the count of a category.
+pub const ADD_TO_COUNTS: &str = "INSERT INTO product_counts (category, products) VALUES (?1, ?2) \
+    ON CONFLICT (category) DO UPDATE SET products = product_counts.products + excluded.products";
 
 /// One product; what was set at its creation stays.
 pub const UPSERT_PRODUCT: &str = "INSERT INTO products \

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::journal::ViewWrite;
+use crate::{journal::ViewWrite, totals::Counts};
 
 /// The name of one entity within its kind, such as an order's id. Cheap to clone.
 pub type EntityId = Arc<str>;
@@ -29,8 +29,11 @@ pub trait Entity: Send + Sync + 'static {
     const TABLES: &'static [&'static str] = &[];
     /// The version of [`Entity::TABLES`] **and of what [`Entity::views`] writes there**, stored documents too. Another one
     /// whenever either changes: where a file holds another version, newer or older, the tables are dropped and projected anew
-    /// from the events.
+    /// from the events. What [`Entity::counts`] gives is of it too.
     const VIEW_VERSION: u32 = 1;
+    /// The statement that adds to a row of the totals over this kind: its first parameter is the row's key, the others are
+    /// what is added to its numbers; see [`Entity::counts`]. It makes the row where there is none.
+    const ADD_TO_TOTALS: &'static str = "";
 
     /// What the decision is made on. Rebuilt by folding the events; a snapshot of it is a cache and never the truth.
     type State: Default + Serialize + DeserializeOwned + Send + Sync + 'static;
@@ -51,11 +54,18 @@ pub trait Entity: Send + Sync + 'static {
     fn evolve(state: &mut Self::State, event: &Self::Event);
 
     /// The rows of the read model that this event changes, written in the event's own transaction. `state` already
-    /// includes the event. A pure function of what it is given, as the two above, and no two entities write the same row (sums
-    /// apart, which come out the same in any order): so the rows can be made from the events again.
+    /// includes the event. A pure function of what it is given, as the two above, and no two entities write the same row: so the
+    /// rows can be made from the events again.
     fn views(id: &EntityId, state: &Self::State, event: &Self::Event, at_ms: i64) -> Vec<ViewWrite> {
         let _ = (id, state, event, at_ms);
         Vec::new()
+    }
+
+    /// What the entity counts for in the totals over its kind, `None` where it counts for nothing. What changes by a command is
+    /// written with it, by [`Entity::ADD_TO_TOTALS`]. Totals are sums: they come out the same in any order.
+    fn counts(state: &Self::State) -> Option<Counts> {
+        let _ = state;
+        None
     }
 
     /// How many numbered messages the entity has published so far, as its state counts them; `None` where its messages have

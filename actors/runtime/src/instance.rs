@@ -25,6 +25,7 @@ use crate::{
     shard::{EntityMessage, Read},
     snapshot,
     supervision::{Activity, Busy},
+    totals,
 };
 
 /// Why an incarnation ends of which a write was not made.
@@ -314,6 +315,7 @@ impl<E: Entity> InstanceState<E> {
     ) -> Result<(Vec<NewEvent>, Vec<ViewWrite>), ActorProcessingErr> {
         let mut new_events = Vec::with_capacity(events.len());
         let mut views = Vec::new();
+        let counted_before = E::counts(&self.state);
         for event in events {
             let published_before = E::published(&self.state);
             E::evolve(&mut self.state, event);
@@ -321,6 +323,7 @@ impl<E: Entity> InstanceState<E> {
             new_events.push(NewEvent { event_type, payload, published_before });
             views.extend(E::views(&self.arguments.id, &self.state, event, at_ms));
         }
+        views.extend(totals::difference(E::ADD_TO_TOTALS, counted_before, E::counts(&self.state)));
         self.version += events.len() as u64;
         Ok((new_events, views))
     }

@@ -14,6 +14,7 @@
 //! - [`deadlines`]: the clock that wakes what waits when its time is over.
 //! - [`parking`]: entities that fall again and again are left alone for a while.
 //! - [`private_files`]: files and folders that only their owner reads.
+//! - [`totals`]: sums over all entities of a kind, kept with each command.
 //! - [`supervision`]: trees on ractor's links: strategies, restart intensity, backoff, and who is stuck in a message.
 //! - [`roster`]: what is alive, since when, how often it fell; the supervisors write it as they act.
 //! - [`inspection`]: the roster as an operator reads it: a snapshot, the changes after it, the entities that are awake.
@@ -48,6 +49,7 @@ mod snapshot;
 pub mod supervision;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod totals;
 
 pub use admission::Gate;
 pub use command::{CommandId, CommandMeta, RequestContext};

@@ -289,7 +289,8 @@ impl JournalSource {
                     owner.event(SourceEvent::Reachable);
                 }
                 self.is_asking = false;
-                let is_up_to_date = events.is_empty();
+                // Fewer than could be had are all that there were. What came since is news.
+                let is_up_to_date = events.len() < BATCH_EVENTS_MAX;
                 for event in events {
                     self.take_event(&event)?;
                     self.note(event);

@@ -8,7 +8,7 @@ use super::{JournalError, Recorded, ViewWrite};
 use crate::{
     entity::{Entity, EntityId},
     instance::decode_event,
-    snapshot,
+    snapshot, totals,
 };
 
 /// Makes one kind's rows from its events, a stream at a time.
@@ -49,8 +49,11 @@ impl<E: Entity> Projector for Projection<E> {
 
     fn apply(&mut self, recorded: &Recorded) -> Result<Vec<ViewWrite>, JournalError> {
         let event = decode_event::<E>(recorded)?;
+        let counted_before = E::counts(&self.state);
         E::evolve(&mut self.state, &event);
-        Ok(E::views(&self.id, &self.state, &event, recorded.at_ms))
+        let mut writes = E::views(&self.id, &self.state, &event, recorded.at_ms);
+        writes.extend(totals::difference(E::ADD_TO_TOTALS, counted_before, E::counts(&self.state)));
+        Ok(writes)
     }
 
     fn state(&self) -> Option<Vec<u8>> {

@@ -7,11 +7,15 @@
 use std::{
     convert::Infallible,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
 use super::{
@@ -25,56 +29,73 @@ const LOG_READERS: usize = 2;
 const QUERY_READERS: usize = 2;
 /// How long a question may go on after its journal was closed, and how often it is interrupted from then on.
 const INTERRUPT_EVERY: Duration = Duration::from_millis(100);
+/// Questions that may wait for a reader before the next is refused: of each of the two kinds.
+const READ_QUEUE_MAX: usize = 4_096;
 
 /// A question to a reader.
 pub(super) type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
 struct Reader {
     interrupt: InterruptHandle,
+    /// Where its questions come from: one that asks nothing wakes it.
+    jobs: Sender<ReadJob>,
     /// Disconnected once its connection is closed.
     ended: Receiver<Infallible>,
 }
 
+/// Where questions to the readers go.
+pub(super) struct Questions {
+    /// To those of the log.
+    pub(super) of_the_log: Sender<ReadJob>,
+    /// To those of the read model.
+    pub(super) of_the_views: Sender<ReadJob>,
+}
+
 pub(super) struct Readers {
-    /// Dropped, it tells them to end.
-    stop: Sender<Infallible>,
+    /// Looked at before each question. A second channel beside that of the questions would have all of them wait for its lock.
+    is_stopping: Arc<AtomicBool>,
     threads: Vec<Reader>,
 }
 
 impl Readers {
     /// Starts them on the database in `file`: some for the log, and others for the read model.
-    pub(super) fn start(
-        file: &Path,
-        of_the_log: &Receiver<ReadJob>,
-        of_the_views: &Receiver<ReadJob>,
-    ) -> Result<Self, OpenError> {
-        let (stop, stopped) = bounded(0);
-        let mut readers = Self { stop, threads: Vec::with_capacity(LOG_READERS + QUERY_READERS) };
-        let log_readers = std::iter::repeat_n(("journal-reader", of_the_log), LOG_READERS);
-        let query_readers = std::iter::repeat_n(("journal-query", of_the_views), QUERY_READERS);
-        for (name, jobs) in log_readers.chain(query_readers) {
+    pub(super) fn start(file: &Path) -> Result<(Self, Questions), OpenError> {
+        let mut readers =
+            Self { is_stopping: Arc::default(), threads: Vec::with_capacity(LOG_READERS + QUERY_READERS) };
+        let of_the_log = readers.start_some("journal-reader", LOG_READERS, file)?;
+        let of_the_views = readers.start_some("journal-query", QUERY_READERS, file)?;
+        Ok((readers, Questions { of_the_log, of_the_views }))
+    }
+
+    /// Starts `count` that share a queue.
+    fn start_some(&mut self, name: &str, count: usize, file: &Path) -> Result<Sender<ReadJob>, OpenError> {
+        let (jobs, queue) = bounded(READ_QUEUE_MAX);
+        for _ in 0..count {
             let connection = open_reader(file).map_err(|cause| OpenError::Database { file: file.to_owned(), cause })?;
             let interrupt = connection.get_interrupt_handle();
-            let (jobs, stopped) = (jobs.clone(), stopped.clone());
+            let (queue, is_stopping) = (queue.clone(), Arc::clone(&self.is_stopping));
             let (ending, ended) = bounded(0);
             thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
-                    serve(&connection, &jobs, &stopped);
+                    serve(&connection, &queue, &is_stopping);
                     drop(connection);
                     drop::<Sender<Infallible>>(ending);
                 })
                 .map_err(|cause| OpenError::Unwritable { directory: file.to_owned(), cause })?;
-            readers.threads.push(Reader { interrupt, ended });
+            self.threads.push(Reader { interrupt, jobs: jobs.clone(), ended });
         }
-        Ok(readers)
+        Ok(jobs)
     }
 
     /// Ends them. False when one has not ended by `deadline`.
     pub(super) fn stop(self, deadline: Instant) -> bool {
-        let Self { stop, threads } = self;
-        drop(stop);
-        threads.iter().all(|reader| reader.has_ended(deadline))
+        self.is_stopping.store(true, Ordering::SeqCst);
+        for reader in &self.threads {
+            // A full queue keeps them awake without it.
+            let _ = reader.jobs.try_send(Box::new(|_| {}));
+        }
+        self.threads.iter().all(|reader| reader.has_ended(deadline))
     }
 }
 
@@ -91,19 +112,12 @@ impl Reader {
     }
 }
 
-fn serve(connection: &Connection, jobs: &Receiver<ReadJob>, stopped: &Receiver<Infallible>) {
-    let mut select = Select::new();
-    let (job, _) = (select.recv(jobs), select.recv(stopped));
-    loop {
-        let ready = select.select();
-        if ready.index() != job {
-            let _ = ready.recv(stopped);
+fn serve(connection: &Connection, queue: &Receiver<ReadJob>, is_stopping: &AtomicBool) {
+    for job in queue {
+        if is_stopping.load(Ordering::SeqCst) {
             return;
         }
-        match ready.recv(jobs) {
-            Ok(job) => job(connection),
-            Err(_) => return,
-        }
+        job(connection);
     }
 }
 
@@ -111,7 +125,7 @@ pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
     let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     keep_plans(&reader)?;
     leave_the_log_alone(&reader)?;
-    reader.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 268435456;")?;
+    reader.execute_batch("PRAGMA query_only = ON;")?;
     reader.busy_timeout(Duration::from_secs(1))?;
     reader.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
     Ok(reader)

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, unbounded};
 use futures::{FutureExt, future::BoxFuture};
 use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,7 +36,7 @@ use super::{
     identity::{LogIdentity, LogMark},
     integrity::{self, IntegrityChecker, IntegrityChecks},
     progress::ProgressSender,
-    readers::{ReadJob, Readers, open_reader},
+    readers::{Questions, ReadJob, Readers, open_reader},
     reads, recovery, schema, settled,
     stream_index::StreamIndex,
     transaction::{Request, Settled, refuse_all},
@@ -47,8 +47,6 @@ use super::{
 };
 use crate::{command::CommandId, private_files, supervision::StartError};
 
-/// Questions that may wait for a reader before the next is refused.
-const READ_QUEUE_MAX: usize = 4_096;
 /// How long an open waits for readers of other programs, so that the log can be emptied.
 const OPEN_CHECKPOINT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Versions in memory that wait for their turn in the stream index. The more wait, the more of them share a page when they are
@@ -174,8 +172,7 @@ pub struct SqliteJournal {
     /// The writer's inbox: whoever sends to a writer that has ended refuses what nobody will read.
     inbox: Receiver<Request>,
     index: Arc<StreamIndex>,
-    log_reads: Sender<ReadJob>,
-    queries: Sender<ReadJob>,
+    questions: Questions,
     damage: Damage,
     committed: watch::Receiver<Position>,
     closed: watch::Receiver<Option<JournalError>>,
@@ -235,9 +232,7 @@ impl SqliteJournal {
 
         let checkpointer = open_checkpointer(&file).map_err(database)?;
         let checkpointer = Checkpointer::start(checkpointer).map_err(unwritable)?;
-        let (log_reads, of_the_log) = bounded(READ_QUEUE_MAX);
-        let (queries, of_the_views) = bounded(READ_QUEUE_MAX);
-        let readers = Readers::start(&file, &of_the_log, &of_the_views)?;
+        let (readers, questions) = Readers::start(&file)?;
         let damage = Damage::none();
         let checker = IntegrityChecker::start(&file, options.checks, damage.clone()).map_err(unwritable)?;
         tokio::spawn(settle_in_order(to_settle));
@@ -276,8 +271,7 @@ impl SqliteJournal {
             requests,
             inbox,
             index,
-            log_reads,
-            queries,
+            questions,
             damage,
             committed,
             closed,
@@ -351,16 +345,18 @@ impl Journal for SqliteJournal {
 
     fn load(&self, stream: Arc<str>, seen_max: usize) -> BoxFuture<'static, Result<Loaded, JournalError>> {
         let index = Arc::clone(&self.index);
-        self.read(&self.log_reads, move |connection| reads::load_stream(connection, &index, &stream, seen_max))
+        self.read(&self.questions.of_the_log, move |connection| {
+            reads::load_stream(connection, &index, &stream, seen_max)
+        })
     }
 
     fn events(&self, stream: Arc<str>) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
         let index = Arc::clone(&self.index);
-        self.read(&self.log_reads, move |connection| reads::all_events_of(connection, &index, &stream))
+        self.read(&self.questions.of_the_log, move |connection| reads::all_events_of(connection, &index, &stream))
     }
 
     fn read_after(&self, position: Position, limit: usize) -> BoxFuture<'static, Result<Vec<Recorded>, JournalError>> {
-        self.read(&self.log_reads, move |connection| reads::read_after(connection, position, limit))
+        self.read(&self.questions.of_the_log, move |connection| reads::read_after(connection, position, limit))
     }
 
     fn committed(&self) -> watch::Receiver<Position> {
@@ -368,7 +364,7 @@ impl Journal for SqliteJournal {
     }
 
     fn query(&self, sql: &'static str, values: Vec<SqlValue>) -> BoxFuture<'static, Result<Vec<Row>, JournalError>> {
-        self.read(&self.queries, move |connection| reads::query(connection, sql, &values))
+        self.read(&self.questions.of_the_views, move |connection| reads::query(connection, sql, &values))
     }
 
     fn identity(&self) -> LogIdentity {
@@ -380,7 +376,7 @@ impl Journal for SqliteJournal {
     }
 
     fn position_of(&self, subscription: Arc<str>) -> BoxFuture<'static, Result<LogMark, JournalError>> {
-        self.read(&self.log_reads, move |connection| reads::position_of(connection, &subscription))
+        self.read(&self.questions.of_the_log, move |connection| reads::position_of(connection, &subscription))
     }
 
     fn store_position(&self, subscription: Arc<str>, mark: LogMark) -> BoxFuture<'static, Result<(), JournalError>> {
