@@ -598,5 +598,20 @@ fn an_order_has_its_row_from_its_creation_on_and_not_before() {
     };
     assert_eq!(tables_after(submit()), ["orders_waiting"]);
     assert_eq!(tables_after(reserved("sku_a")), [] as [&str; 0]);
-    assert_eq!(tables_after(reserved("sku_b")), ["order_sums", "orders"]);
+    assert_eq!(tables_after(reserved("sku_b")), ["orders"]);
+}
+
+#[test]
+fn an_order_counts_under_its_status_from_its_creation_on() {
+    let counts = |state: Option<Order>| OrderEntity::counts(&state);
+    let under =
+        |status: &str, [captured, refunded]: [i64; 2]| Some(Counts::new(status, [1, 60_498, captured, refunded]));
+    assert_eq!(counts(None), None);
+    assert_eq!(counts(run(vec![submit()])), None, "nobody has been told of it");
+    assert_eq!(counts(run(pending())), under("pending", [0, 0]));
+    let paid = vec![pay_at(at(2)), succeeded()];
+    assert_eq!(counts(with(paid.clone())), under("paid", [60_498, 0]));
+    assert_eq!(counts(with([paid.clone(), vec![cancel()]].concat())), under("cancelled", [60_498, 0]));
+    let refunded = OrderCommand::RecordRefunded { refund_id: refund_id(), amount_minor: 60_498 };
+    assert_eq!(counts(with([paid, vec![cancel(), refunded]].concat())), under("cancelled", [60_498, 60_498]));
 }

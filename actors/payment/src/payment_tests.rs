@@ -351,6 +351,33 @@ fn a_payment_begins_at_its_beginning_whatever_is_asked_for() {
 }
 
 #[test]
+fn an_orders_payments_count_with_what_was_captured_and_given_back() {
+    let counts = |commands: Vec<C>| {
+        let mut state = OrderPayments::default();
+        for command in commands {
+            for event in PaymentEntity::decide(&state, command).unwrap() {
+                PaymentEntity::evolve(&mut state, &event);
+            }
+        }
+        PaymentEntity::counts(&state)
+    };
+    let sums = |captured, refunded| Some(Counts::new(1, [captured, refunded]));
+    let paid = vec![request("pay_1"), approve("pay_1"), captured("pay_1")];
+    let owed = C::RequestRefund {
+        payment_id: id("pay_1"),
+        refund_id: RefundId::parse("rfnd_1").unwrap(),
+        amount_minor: 500,
+        reason: "customer".into(),
+    };
+    let back = C::RecordRefund { payment_id: id("pay_1"), refund_id: RefundId::parse("rfnd_1").unwrap() };
+    assert_eq!(counts(vec![]), sums(0, 0));
+    assert_eq!(counts(waits()), sums(0, 0));
+    assert_eq!(counts(paid.clone()), sums(9_999, 0));
+    assert_eq!(counts([paid.clone(), vec![owed.clone()]].concat()), sums(9_999, 0), "promised is not given back");
+    assert_eq!(counts([paid, vec![owed, back]].concat()), sums(9_999, 500));
+}
+
+#[test]
 fn every_event_of_a_payment_writes_the_row_of_that_payment() {
     let mut state = OrderPayments::default();
     let commands = [waits(), vec![request("pay_2"), approve("pay_2"), captured("pay_2")]].concat();

@@ -73,9 +73,19 @@ fn a_change_is_a_new_version_and_no_change_is_none() {
 fn the_row_is_searched_in_small_letters() {
     let state = given(&[create("ÄRMEL Shirt")]);
     let writes = Product::views(&"prod_1".into(), &state, &ProductEvent::Archived { at: Timestamp::EPOCH }, 0);
-    // Out of the count and into it, and then the row that they are told from.
-    assert_eq!(writes.len(), 3);
-    assert_eq!(writes[2].params[11], "ärmel shirt\ngröße l".into());
+    assert_eq!(writes.len(), 1);
+    assert_eq!(writes[0].params[11], "ärmel shirt\ngröße l".into());
+}
+
+#[test]
+fn a_product_counts_in_its_category_until_it_is_archived() {
+    let counts = |commands: &[ProductCommand]| Product::counts(&given(commands));
+    let of_its_category = |state: ProductState| state.record.unwrap().content.category;
+    let category = of_its_category(given(&[create("a")]));
+    assert_eq!(counts(&[]), None);
+    assert_eq!(counts(&[create("a")]), Some(Counts::new(category.as_str(), [1])));
+    assert_eq!(counts(&[create("a"), update("b", 1)]), Some(Counts::new(category.as_str(), [1])));
+    assert_eq!(counts(&[create("a"), archive(1)]), None);
 }
 
 #[test]
