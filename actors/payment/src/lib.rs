@@ -2,12 +2,13 @@
 //!
 //! # Layout
 //!
-//! - [`payment`]: the entity: all payments of one order; at most one of them is alive; [`command`] and [`event`] are its language
+//! - [`payment`]: the entity: all payments of one order; at most one of them is alive. Its folder has its state,
+//!   commands, events and views
 //! - [`card`]: what a buyer types; it is turned into a token at once and forgotten
 //! - [`provider`]: the port to whoever moves money; [`provider::sandbox`] is the one in the house
 //! - [`outbox`] and [`inbox`]: messages out, messages in
 //! - `overdue`: the payments that wait for too long, and what the clock does about them
-//! - [`service`]: the use cases, and the tree
+//! - [`service`]: the use cases; `tree`: the actors
 //!
 //! # When money moves
 //!
@@ -18,10 +19,6 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 pub mod card;
-pub mod command;
-pub mod event;
-#[cfg(test)]
-mod golden_corpus;
 pub mod inbox;
 pub mod outbox;
 mod overdue;
@@ -31,9 +28,9 @@ pub mod provider;
 mod query_plans;
 pub mod recovery;
 pub mod service;
-mod views;
+mod tree;
 
 pub use card::{Card, CardError, CardFault};
-pub use payment::{FailedBy, Method, Payment, PaymentStatus};
-pub use provider::{ChargeOutcome, Provider, sandbox::SandboxProvider};
+pub use payment::{FailedBy, Payment, PaymentStatus};
+pub use provider::{ChargeOutcome, Method, Provider, sandbox::SandboxProvider};
 pub use service::{NewPayment, PaymentError, PaymentService, PaymentTotals, VIEWS};

@@ -8,9 +8,26 @@ use contracts::{Currency, Timestamp};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{card::Card, payment::Method};
+use crate::card::Card;
 
 pub mod sandbox;
+
+/// What is kept of a card: enough to show and to recognise it, not enough to charge it elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Method {
+    /// The provider's name for the card.
+    pub token: String,
+    /// Such as `visa`.
+    pub brand: String,
+    /// The last four digits.
+    pub last4: String,
+    /// 1 to 12.
+    pub expiry_month: u8,
+    /// Four digits.
+    pub expiry_year: u16,
+    /// A keyed hash of the number: the same card has the same.
+    pub fingerprint: String,
+}
 
 /// What came of a charge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

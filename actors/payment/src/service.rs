@@ -1,4 +1,4 @@
-//! The payment service: its use cases, and the children of its tree.
+//! The payment service: its use cases.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,17 +6,14 @@ use contracts::{Money, OrderId, PaymentId, Timestamp, UserId};
 use runtime::{
     AskError, CommandId, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster, Row,
     ViewSchema,
-    deadlines::{self, Due},
+    deadlines::Due,
     operation::{self, Operation},
-    supervision::ChildSpec,
 };
 
 use crate::{
     card::Card,
-    overdue::Overdue,
-    payment::{EXPIRED, Payment, PaymentCommand, PaymentEntity, PaymentRefusal, PaymentStatus},
+    payment::{EXPIRED, Payment, PaymentCommand, PaymentEntity, PaymentRefusal, PaymentStatus, views},
     provider::Provider,
-    views,
 };
 
 /// The read model: what the journal must be opened with.
@@ -135,15 +132,6 @@ impl PaymentService {
 
     pub(crate) fn window_ms(&self) -> i64 {
         self.window_ms
-    }
-
-    /// What its supervisor starts.
-    #[must_use]
-    pub fn children(&self) -> Vec<ChildSpec> {
-        let mut children = self.payments.shards();
-        children.extend(self.operations.shards());
-        children.push(deadlines::clock("overdue", Overdue(self.clone())));
-        children
     }
 
     /// The payments by order.

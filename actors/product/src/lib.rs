@@ -13,7 +13,7 @@
 //! - `holds`: the stock that is held beyond its time, and who is asked about it.
 //! - `views`: the tables of the read model; `catalog`: the questions asked of it.
 //! - `outbox`, `inbox`: events to messages, messages to commands.
-//! - `service`: the use cases; `validation`: what a product must look like.
+//! - `service`: the use cases; `requests`: what they are asked; `validation`: what a product must look like; `tree`: the actors.
 //!
 //! # How the first stock arrives
 //!
@@ -36,9 +36,11 @@ mod product;
 #[cfg(test)]
 mod query_plans;
 pub mod recovery;
+mod requests;
 mod service;
 mod specifications;
 mod stock_item;
+mod tree;
 mod validation;
 mod views;
 
@@ -47,6 +49,7 @@ pub use catalog::{
     SortOrder, StockLevel, Totals,
 };
 pub use error::{FieldError, ProductError, QuoteError};
+pub use requests::{Adjustment, NewProduct, ProductChange, StockMovement};
 pub use runtime::RequestContext;
-pub use service::{Adjustment, NewProduct, ProductChange, ProductService, StockMovement};
+pub use service::ProductService;
 pub use specifications::{Specifications, SpecificationsError};

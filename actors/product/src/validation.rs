@@ -1,6 +1,6 @@
 //! What a product and a correction must look like. Pure; every broken rule is named, not only the first.
 
-use crate::{error::FieldError, product::Content, service::Adjustment, specifications::Specifications};
+use crate::{error::FieldError, product::Content, requests::Adjustment, specifications::Specifications};
 
 const NAME_CHARS_MAX: usize = 200;
 const DESCRIPTION_CHARS_MAX: usize = 10_000;

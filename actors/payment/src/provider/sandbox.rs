@@ -16,8 +16,8 @@ use runtime::{
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::{Charge, ChargeOutcome, Provider, ProviderDown, Refunding, VoidOutcome};
-use crate::{card::Card, payment::Method};
+use super::{Charge, ChargeOutcome, Method, Provider, ProviderDown, Refunding, VoidOutcome};
+use crate::card::Card;
 
 /// The read model of its books: what their journal must be opened with.
 pub const VIEWS: &[ViewSchema] = &[ViewSchema::of::<BookedCharge>()];

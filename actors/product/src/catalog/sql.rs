@@ -9,7 +9,7 @@
 //! (0), which do not count where they are NULL; the category; the ids; for a page how many, and after how many. All of it is
 //! shared with PostgreSQL.
 
-use super::{SortKey, SortOrder};
+use super::page::{SortKey, SortOrder};
 
 /// The most ids in one question.
 pub const IDS_MAX: usize = 100;

@@ -2,7 +2,7 @@
 
 use runtime::{ViewWrite, totals::Counts};
 
-use crate::payment::{OrderPayments, Payment};
+use super::state::{OrderPayments, Payment};
 
 /// The tables.
 pub const TABLES: &str = "

@@ -1,16 +1,23 @@
 //! The payments of one order: one writer, so at most one of them is alive and at most one succeeds.
 
-use std::collections::BTreeMap;
-
-use contracts::{Currency, OrderId, PAYMENT_ATTEMPTS_MAX, PaymentId, RefundId, Timestamp, UserId};
+use contracts::{PaymentId, RefundId, Timestamp};
 use runtime::{Entity, EntityId, ViewWrite, totals::Counts};
-use serde::{Deserialize, Serialize};
 
-use crate::{provider::ChargeOutcome, views};
+use crate::provider::ChargeOutcome;
 
-pub use crate::{
+mod command;
+mod event;
+#[cfg(test)]
+mod golden_corpus;
+mod state;
+#[cfg(test)]
+mod tests;
+pub(crate) mod views;
+
+pub use self::{
     command::PaymentCommand,
     event::{PaymentEvent, payment_of},
+    state::{FailedBy, Failure, OrderPayments, Payment, PaymentRefusal, PaymentStatus, Refund},
 };
 
 /// The code of a payment that came when the stock was held no longer: the order's own word for it.
@@ -22,249 +29,15 @@ pub const EXPIRED: &str = "expired";
 /// The reason of a void because the order did not answer in time.
 pub const NOT_APPROVED: &str = "not_approved";
 
-/// What is kept of a card: enough to show and to recognise it, not enough to charge it elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Method {
-    /// The provider's name for the card.
-    pub token: String,
-    /// Such as `visa`.
-    pub brand: String,
-    /// The last four digits.
-    pub last4: String,
-    /// 1 to 12.
-    pub expiry_month: u8,
-    /// Four digits.
-    pub expiry_year: u16,
-    /// A keyed hash of the number: the same card has the same.
-    pub fingerprint: String,
-}
-
-/// Where a payment stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PaymentStatus {
-    /// Written down; the order is being asked.
-    Created,
-    /// The provider is being asked.
-    Processing,
-    /// The buyer must prove who they are.
-    RequiresAction,
-    /// The money is captured.
-    Succeeded,
-    /// It came to nothing.
-    Failed,
-    /// Part of the money is back.
-    PartiallyRefunded,
-    /// All of the money is back.
-    Refunded,
-    /// It was called off before anything was charged.
-    Voided,
-}
-
-impl PaymentStatus {
-    /// The name in the API.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Processing => "processing",
-            Self::RequiresAction => "requires_action",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::PartiallyRefunded => "partially_refunded",
-            Self::Refunded => "refunded",
-            Self::Voided => "voided",
-        }
-    }
-
-    /// True while it may still capture money.
-    #[must_use]
-    pub const fn is_open(self) -> bool {
-        matches!(self, Self::Created | Self::Processing | Self::RequiresAction)
-    }
-}
-
-/// Who said no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailedBy {
-    /// The order did not take the payment: nothing was charged.
-    Order,
-    /// The provider declined.
-    Provider,
-    /// It was called off, or its buyer did not act in time.
-    Buyer,
-}
-
-/// Why a payment came to nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// Such as `card_declined`.
-    pub code: String,
-    /// True when the same card may work later.
-    pub is_retryable: bool,
-    /// Who said no.
-    pub by: FailedBy,
-}
-
-/// Money on its way back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refund {
-    /// Which.
-    pub refund_id: RefundId,
-    /// How much, in minor units.
-    pub amount_minor: i64,
-    /// Such as `late_payment`.
-    pub reason: String,
-    /// True once the provider has done it.
-    pub is_done: bool,
-}
-
-/// A payment as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Payment {
-    /// Which.
-    pub payment_id: PaymentId,
-    /// For which order.
-    pub order_id: OrderId,
-    /// By whom.
-    pub user_id: UserId,
-    /// How much, in minor units.
-    pub amount_minor: i64,
-    /// Of what.
-    pub currency: Currency,
-    /// With which card.
-    pub method: Method,
-    /// Where it stands.
-    pub status: PaymentStatus,
-    /// From 1.
-    pub attempt: u32,
-    /// When it was asked for.
-    pub created_at: Timestamp,
-    /// True once the buyer has proved who they are.
-    pub is_authenticated: bool,
-    /// Where the buyer proves it.
-    pub redirect_url: Option<String>,
-    /// Why it came to nothing.
-    pub failure: Option<Failure>,
-    /// The provider's name for the charge.
-    pub provider_ref: Option<String>,
-    /// When the money was captured.
-    pub captured_at: Option<Timestamp>,
-    /// What goes back.
-    pub refunds: Vec<Refund>,
-}
-
-impl Payment {
-    /// Captured, in minor units.
-    #[must_use]
-    pub fn captured_minor(&self) -> i64 {
-        if self.captured_at.is_some() { self.amount_minor } else { 0 }
-    }
-
-    /// Given back, in minor units.
-    #[must_use]
-    pub fn refunded_minor(&self) -> i64 {
-        self.refunds.iter().filter(|refund| refund.is_done).map(|refund| refund.amount_minor).sum()
-    }
-
-    /// The order does not take it: nothing was charged.
-    fn failed(&self, code: &str) -> PaymentEvent {
-        let failure = Failure { code: code.to_owned(), is_retryable: false, by: FailedBy::Order };
-        PaymentEvent::Failed { payment_id: self.payment_id.clone(), failure, attempt: self.attempt }
-    }
-
-    /// True unless the order never let it begin.
-    fn was_tried(&self) -> bool {
-        self.failure.as_ref().is_none_or(|failure| failure.by != FailedBy::Order)
-    }
-
-    fn promised_minor(&self) -> i64 {
-        self.refunds.iter().map(|refund| refund.amount_minor).sum()
-    }
-}
-
-/// Why not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PaymentRefusal {
-    /// There is no such payment.
-    Unknown,
-    /// Another payment of the order is on its way.
-    InProgress {
-        /// Which.
-        payment_id: PaymentId,
-    },
-    /// The order has been paid.
-    AlreadyPaid {
-        /// By which.
-        payment_id: PaymentId,
-    },
-    /// As many payments of the order have been tried as may be.
-    TooManyAttempts,
-    /// More is to go back than is left.
-    ExceedsRemaining {
-        /// What is left, in minor units.
-        remaining_minor: i64,
-    },
-    /// Not from where it stands.
-    InvalidTransition {
-        /// Where it stands.
-        from: String,
-    },
-}
-
-/// All payments of one order, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OrderPayments {
-    /// The payments.
-    pub payments: Vec<Payment>,
-    /// The numbered messages they have published.
-    pub published: u64,
-    /// Until when the order holds its stock for which of them.
-    pub held_until: BTreeMap<PaymentId, Timestamp>,
-}
-
-impl OrderPayments {
-    /// The payment of this id.
-    #[must_use]
-    pub fn get(&self, payment_id: &PaymentId) -> Option<&Payment> {
-        self.payments.iter().find(|payment| payment.payment_id == *payment_id)
-    }
-
-    /// True when the order holds its stock for this payment no longer. Where it never said until when, it is not asked.
-    #[must_use]
-    pub fn is_too_late(&self, payment_id: &PaymentId, now: Timestamp) -> bool {
-        self.held_until.get(payment_id).is_some_and(|until| now >= *until)
-    }
-
-    /// Why no further payment can be made.
-    ///
-    /// # Errors
-    /// The refusal, if there is one.
-    pub fn may_be_paid(&self) -> Result<(), PaymentRefusal> {
-        for other in &self.payments {
-            let payment_id = other.payment_id.clone();
-            // One that waits for its buyer gives way to another.
-            if other.status.is_open() && other.status != PaymentStatus::RequiresAction {
-                return Err(PaymentRefusal::InProgress { payment_id });
-            }
-            // Money that has gone back, or is on its way, pays for nothing.
-            if other.captured_minor() > other.promised_minor() {
-                return Err(PaymentRefusal::AlreadyPaid { payment_id });
-            }
-        }
-        if self.payments.iter().filter(|payment| payment.was_tried()).count() >= PAYMENT_ATTEMPTS_MAX as usize {
-            return Err(PaymentRefusal::TooManyAttempts);
-        }
-        Ok(())
-    }
-}
-
 /// The entity; its id is the order's id.
 pub struct PaymentEntity;
 
 impl Entity for PaymentEntity {
     const KIND: &'static str = "payment";
+    const TABLES: &'static [&'static str] = &[views::TABLES];
+    const STATE_VERSION: u32 = 2;
+    const VIEW_VERSION: u32 = 2;
+    const ADD_TO_TOTALS: &'static str = views::ADD_TO_SUMS;
     type State = OrderPayments;
     type Command = PaymentCommand;
     type Event = PaymentEvent;
@@ -278,7 +51,9 @@ impl Entity for PaymentEntity {
                 let payment = find(&payment_id)?;
                 Ok(match (payment.status, expires_at) {
                     // The stock is held no longer: nothing is charged for it.
-                    (PaymentStatus::Created, Some(until)) if now >= until => vec![payment.failed(TOO_LATE)],
+                    (PaymentStatus::Created, Some(until)) if now >= until => {
+                        vec![refused_by_the_order(payment, TOO_LATE)]
+                    }
                     (PaymentStatus::Created, expires_at) => vec![PaymentEvent::Approved { payment_id, expires_at }],
                     _ => vec![],
                 })
@@ -286,7 +61,7 @@ impl Entity for PaymentEntity {
             PaymentCommand::Reject { payment_id, reason } => {
                 let payment = find(&payment_id)?;
                 Ok(match payment.status {
-                    PaymentStatus::Created => vec![payment.failed(&reason)],
+                    PaymentStatus::Created => vec![refused_by_the_order(payment, &reason)],
                     _ => vec![],
                 })
             }
@@ -297,7 +72,7 @@ impl Entity for PaymentEntity {
             PaymentCommand::RecordTooLate { payment_id } => {
                 let payment = find(&payment_id)?;
                 Ok(match payment.status {
-                    PaymentStatus::Processing => vec![payment.failed(TOO_LATE)],
+                    PaymentStatus::Processing => vec![refused_by_the_order(payment, TOO_LATE)],
                     _ => vec![],
                 })
             }
@@ -342,11 +117,6 @@ impl Entity for PaymentEntity {
         }
     }
 
-    const TABLES: &'static [&'static str] = &[views::TABLES];
-    const STATE_VERSION: u32 = 2;
-    const VIEW_VERSION: u32 = 2;
-    const ADD_TO_TOTALS: &'static str = views::ADD_TO_SUMS;
-
     fn counts(state: &OrderPayments) -> Option<Counts> {
         Some(views::counts(state))
     }
@@ -368,6 +138,12 @@ fn request(state: &OrderPayments, payment: Payment) -> Result<Vec<PaymentEvent>,
     let payment = Payment { status: PaymentStatus::Created, attempt, refunds: Vec::new(), ..payment };
     events.push(PaymentEvent::Requested { payment: Box::new(payment) });
     Ok(events)
+}
+
+/// The order does not take it: nothing was charged.
+fn refused_by_the_order(payment: &Payment, code: &str) -> PaymentEvent {
+    let failure = Failure { code: code.to_owned(), is_retryable: false, by: FailedBy::Order };
+    PaymentEvent::Failed { payment_id: payment.payment_id.clone(), failure, attempt: payment.attempt }
 }
 
 fn record_charge(payment: &Payment, outcome: ChargeOutcome, expires_at: Option<Timestamp>) -> Vec<PaymentEvent> {
@@ -486,7 +262,3 @@ fn evolve_payment(payment: &mut Payment, event: &PaymentEvent) {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "payment_tests.rs"]
-mod tests;

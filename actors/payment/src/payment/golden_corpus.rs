@@ -5,7 +5,8 @@ use std::path::Path;
 use contracts::{OrderId, PaymentId, RefundId, Timestamp, UserId};
 use runtime::{Recorded, event_samples, testkit::golden};
 
-use crate::payment::{FailedBy, Failure, Method, Payment, PaymentEntity, PaymentEvent, PaymentStatus, Refund};
+use super::{FailedBy, Failure, Payment, PaymentEntity, PaymentEvent, PaymentStatus, Refund};
+use crate::provider::Method;
 
 fn at() -> Timestamp {
     Timestamp::from_seconds(1_700_000_000)

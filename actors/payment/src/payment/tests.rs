@@ -1,9 +1,11 @@
 //! Given these events, when this is asked, then these events or that refusal.
 
 use PaymentCommand as C;
+use contracts::{OrderId, PAYMENT_ATTEMPTS_MAX, PaymentId, UserId};
 use runtime::entity::EventPayload;
 
 use super::*;
+use crate::provider::Method;
 
 fn payment(name: &str) -> Payment {
     Payment {

@@ -4,7 +4,7 @@ use contracts::{Currency, PaymentId, RefundId, Timestamp};
 use runtime::entity::EventPayload;
 use serde::{Deserialize, Serialize};
 
-use crate::payment::{Failure, Payment, Refund};
+use super::state::{Failure, Payment, Refund};
 
 /// What happened to an order's payments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 
 use contracts::{PaymentId, RefundId, Timestamp};
 
-use crate::{payment::Payment, provider::ChargeOutcome};
+use super::state::Payment;
+use crate::provider::ChargeOutcome;
 
 /// Commands of an order's payments.
 #[derive(Clone, Debug)]
