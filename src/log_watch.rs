@@ -13,7 +13,7 @@ use contracts::Service;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use runtime::{
     Current, Journal, JournalError, LogMark,
-    journal::identity::compare,
+    journal::compare::compare,
     supervision::{ChildSpec, Restart},
 };
 

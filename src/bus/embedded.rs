@@ -11,7 +11,7 @@ use bridge::{
     ports::LogSource,
 };
 use contracts::{Service, Topic};
-use runtime::{Journal, JournalError, journal::identity::compare, supervision::StartError};
+use runtime::{Journal, JournalError, journal::compare::compare, supervision::StartError};
 use tokio::runtime::Handle;
 
 use super::{Inbox, heard_by, messages_of, record_of, subscription};

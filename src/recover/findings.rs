@@ -13,7 +13,7 @@ use payment_service::{
 use product_service::recovery::{HeldStock, held_stock};
 use runtime::{
     Journal, JournalError, LogMark,
-    journal::identity::{Contradiction, compare},
+    journal::{compare::compare, identity::Contradiction},
 };
 
 use super::logs::Logs;

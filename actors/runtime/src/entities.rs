@@ -9,10 +9,8 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     pin::pin,
     sync::Arc,
-    time::Duration,
 };
 
-use dashmap::DashMap;
 use ractor::{Actor, ActorRef};
 use tokio::{
     sync::{Notify, oneshot},
@@ -20,129 +18,23 @@ use tokio::{
 };
 
 use crate::{
-    admission::{Gate, Permit},
+    admission::Gate,
+    ask::{Delivery, EntityMessage, ReplyPort, Waiters},
+    awake::{AwakeEntity, AwakeSource, keep_most_urgent},
     command::CommandMeta,
     current::Current,
     entity::{Entity, EntityId},
-    inspection::{AwakeEntity, AwakeSource, keep_most_urgent},
     journal::{Journal, JournalError, contradictions::Contradictions},
-    parking::{ParkedEntity, Parking, ParkingRules},
+    parking::{ParkedEntity, Parking},
     roster::Roster,
-    shard::{EntityMessage, Shard, ShardArguments, ShardMessage},
+    shard::{Shard, ShardArguments, ShardMessage},
     supervision::{Activity, ChildSpec, Restart},
 };
 
-/// The bounds of one kind of entity.
-#[derive(Clone, Debug)]
-pub struct EntitiesConfig {
-    /// Shards: each routes for its part of the ids. More than the cores gains little.
-    pub shards: usize,
-    /// Commands in flight in one shard; the service's gate bounds all kinds together.
-    pub in_flight_per_shard_max: usize,
-    /// Entities awake in one shard (about 12 KiB each with a small state). Beyond it the longest idle go to sleep.
-    pub active_per_shard_max: usize,
-    /// An entity that has had no command for this long goes to sleep.
-    pub idle_after: Duration,
-    /// Streams that one shard reads at once.
-    pub recoveries_per_shard_max: usize,
-    /// Events between two snapshots of one entity.
-    pub snapshot_every: u64,
-    /// A shard, or an entity, that is in one message for longer is stuck: it is killed, and refused everything until it
-    /// ends. Reading its stream and waiting for the disk do not count.
-    pub stuck_after: Duration,
-    /// When an entity that falls again and again is left alone.
-    pub parking: ParkingRules,
-}
-
-impl Default for EntitiesConfig {
-    fn default() -> Self {
-        Self {
-            shards: 4,
-            in_flight_per_shard_max: 16_384,
-            // With four shards: 10,000 awake, some 120 MB a kind.
-            active_per_shard_max: 2_500,
-            idle_after: Duration::from_secs(60),
-            recoveries_per_shard_max: 64,
-            snapshot_every: 1_000,
-            // A decision takes microseconds; this is far beyond any pause of the machine.
-            stuck_after: Duration::from_secs(30),
-            parking: ParkingRules::default(),
-        }
-    }
-}
-
-/// Why an ask brought no acceptance.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum AskError<R> {
-    /// The rules say no. It is recorded: the same command id gets the same answer.
-    #[error("refused: {0:?}")]
-    Refused(R),
-    /// Too many commands are in flight. Nothing was done.
-    #[error("too many commands are in flight; try again shortly")]
-    Busy,
-    /// The entity falls again and again and is left alone for a while. Nothing was done.
-    #[error("the entity falls again and again and is left alone; its next trial is in {} s", .retry_after.as_secs_f64().ceil())]
-    Parked {
-        /// How long until its next trial.
-        retry_after: Duration,
-    },
-    /// There is no room on the journal's disk. Nothing was done, and reads go on.
-    #[error("there is no room on the disk; nothing was done")]
-    Full,
-    /// The deadline passed. Whether it was done is unknown: ask again with the same command id.
-    #[error("no answer within the deadline; try again with the same command id")]
-    DeadlineExceeded,
-    /// The entity, its shard or its journal fell. Whether it was done is unknown: ask again with the same command id.
-    #[error("unavailable; try again with the same command id")]
-    Unavailable,
-}
-
-/// What an accepted command brought about. It is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted<Ev> {
-    /// The stream's version after it.
-    pub version: u64,
-    /// What happened; empty where there was nothing to do.
-    pub events: Vec<Ev>,
-    /// True when this command had been here before and this is its first outcome again.
-    pub is_repeat: bool,
-}
-
-/// What comes back for a command to an entity of kind `E`.
-pub type Answer<E> = Result<Accepted<<E as Entity>::Event>, AskError<<E as Entity>::Refusal>>;
-
-/// Where an answer goes. Dropped unanswered, its caller reads `Unavailable`; either way the permit is given back.
-pub struct ReplyPort<T> {
-    /// Above the sender, so that it is given back first where this is dropped.
-    permit: Permit,
-    sender: oneshot::Sender<T>,
-}
-
-impl<T> ReplyPort<T> {
-    /// Sends the answer. That nobody waits any more is no error.
-    pub fn send(self, answer: T) {
-        let Self { sender, permit } = self;
-        // First: who has their answer and asks again at once is not to find their own place taken.
-        drop(permit);
-        let _ = sender.send(answer);
-    }
-
-    /// True when nobody waits any more.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-}
-
-/// One command on its way.
-pub struct Delivery<E: Entity> {
-    pub(crate) command: E::Command,
-    pub(crate) meta: CommandMeta,
-    pub(crate) reply: ReplyPort<Answer<E>>,
-}
-
-/// Who waits for which entity to change.
-pub(crate) type Waiters = Arc<DashMap<EntityId, Arc<Notify>>>;
+pub use crate::{
+    ask::{Accepted, Answer, AskError},
+    config::EntitiesConfig,
+};
 
 struct ShardDoor<E: Entity> {
     address: Current<ActorRef<ShardMessage<E>>>,
@@ -336,7 +228,7 @@ impl<E: Entity> Entities<E> {
         let shard = door.address.get().map_err(|_| AskError::Unavailable)?;
         door.parking.admit(&id, Instant::now()).map_err(|retry_after| AskError::Parked { retry_after })?;
         let (sender, answer) = oneshot::channel();
-        let message = message(ReplyPort { sender, permit });
+        let message = message(ReplyPort::new(permit, sender));
         shard.send_message(ShardMessage::Deliver { id, message }).map_err(|_| AskError::Unavailable)?;
         door.activity.enqueued();
         Ok(answer)

@@ -8,8 +8,6 @@
 //! each with [`Snapshot::apply`]. One that reads too slowly is told so and starts again; it never holds anybody up.
 //! Nothing here changes anything, and nothing is kept once the process ends.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
-
 use serde::Serialize;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -17,8 +15,14 @@ use tokio::{
 };
 
 use crate::{
+    awake::{AwakeSource, keep_most_urgent},
     command::now_ms,
-    roster::{CounterReading, Entry, Line, Roster, milliseconds},
+    roster::{CounterReading, Line, Roster, milliseconds},
+};
+
+pub use crate::{
+    awake::{AwakeEntity, EntityState},
+    changes::{Change, EntityEvent, Entry, What},
 };
 
 /// The most entities that one look shows.
@@ -91,43 +95,6 @@ impl Snapshot {
     }
 }
 
-/// Something that happened. As JSON: `seq`, `at_ms`, `change` (which of [`What`]) and that one's own fields.
-#[derive(Clone, Debug, Serialize)]
-pub struct Change {
-    /// Its number: each is one above the last.
-    pub seq: u64,
-    /// When, in milliseconds since the Unix epoch.
-    pub at_ms: i64,
-    /// What.
-    #[serde(flatten)]
-    pub what: What,
-}
-
-/// What happened.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "change", rename_all = "snake_case")]
-pub enum What {
-    /// A supervised actor's line is new or stands otherwise now: this is the whole of it.
-    Actor(Entry),
-    /// An entity fell; its next command wakes it again.
-    EntityFell(EntityEvent),
-    /// An entity is in one message for too long; it is refused everything until it ends.
-    EntityStuck(EntityEvent),
-    /// An entity was set aside, because what it is asked or what it reads makes it fall again and again.
-    EntityParked(EntityEvent),
-}
-
-/// What befell an entity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct EntityEvent {
-    /// Its shard.
-    pub shard: String,
-    /// The entity.
-    pub id: String,
-    /// Why, in words.
-    pub reason: String,
-}
-
 /// Why there is no next change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missed {
@@ -152,60 +119,6 @@ impl Changes {
             RecvError::Lagged(missed) => Missed::Lagged(missed),
             RecvError::Closed => Missed::Closed,
         })
-    }
-}
-
-/// Where an awake entity stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EntityState {
-    /// It reads its stream, or waits for its turn to.
-    Recovering,
-    /// It takes commands.
-    Running,
-    /// It goes to sleep.
-    GoingToSleep,
-    /// It is in one message for too long and is refused everything until it ends.
-    Stuck,
-}
-
-/// An entity that is awake.
-#[derive(Clone, Debug, Serialize)]
-pub struct AwakeEntity {
-    /// Its shard, within its service's scope.
-    pub shard: Arc<str>,
-    /// The entity.
-    pub id: Arc<str>,
-    /// The present incarnation's number in this process.
-    pub actor: u64,
-    /// Where it stands.
-    pub state: EntityState,
-    /// Messages in its mailbox.
-    pub queue_depth: u64,
-    /// Messages that this incarnation took up.
-    pub handled: u64,
-    /// How long it has been in its present message, in milliseconds; nothing between messages.
-    pub message_age_ms: Option<u64>,
-    /// Writes that are not committed yet.
-    pub unsettled: u64,
-}
-
-impl AwakeEntity {
-    /// The order in which entities are shown: the longest in one message first, then the deepest queue.
-    pub(crate) fn attention(&self) -> (u64, u64) {
-        (self.message_age_ms.unwrap_or(0), self.queue_depth)
-    }
-}
-
-type Awake = Pin<Box<dyn Future<Output = Vec<AwakeEntity>> + Send>>;
-
-/// Whom to ask for the awake entities of one kind: at most so many, until then.
-#[derive(Clone)]
-pub(crate) struct AwakeSource(pub(crate) Arc<dyn Fn(usize, Instant) -> Awake + Send + Sync>);
-
-impl fmt::Debug for AwakeSource {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("AwakeSource")
     }
 }
 
@@ -237,10 +150,4 @@ impl Roster {
         keep_most_urgent(&mut entities, limit);
         entities
     }
-}
-
-/// Sorts by [`AwakeEntity::attention`] and keeps the first `limit`.
-pub(crate) fn keep_most_urgent(entities: &mut Vec<AwakeEntity>, limit: usize) {
-    entities.sort_by(|a, b| b.attention().cmp(&a.attention()).then_with(|| (&a.shard, &a.id).cmp(&(&b.shard, &b.id))));
-    entities.truncate(limit);
 }

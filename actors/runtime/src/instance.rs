@@ -17,12 +17,11 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    entities::{Accepted, Answer, AskError, Delivery, Waiters},
+    ask::{Accepted, Answer, AskError, Delivery, EntityMessage, Read, Waiters},
     entity::{Entity, EntityId, EventPayload},
     journal::{Append, Fence, Journal, JournalError, NewEvent, Outcome, Recorded, ViewWrite, settled},
     parking::Parking,
     seen::{SEEN_COMMANDS_MAX, Seen, SeenCommand, SeenCommands},
-    shard::{EntityMessage, Read},
     snapshot,
     supervision::{Activity, Busy},
     totals,

@@ -31,7 +31,11 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
 pub mod admission;
+mod ask;
+mod awake;
+mod changes;
 pub mod command;
+mod config;
 pub mod current;
 pub mod deadlines;
 pub mod entities;

@@ -18,57 +18,19 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::{
+    awake::AwakeSource,
+    changes::{Change, EntityEvent, What},
     command::now_ms,
-    inspection::{AwakeSource, Change, EntityEvent, What},
     supervision::Activity,
 };
+
+pub use crate::changes::{ChildState, Entry};
 
 /// The most characters of a failure's text that are kept.
 const FAILURE_TEXT_MAX: usize = 300;
 /// Changes kept for a slow reader; one that is further behind is told so. A tree of a hundred actors that falls and comes
 /// back makes about four changes each.
 const CHANGES_MAX: usize = 1_024;
-
-/// Where a child stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChildState {
-    /// It is being started.
-    Starting,
-    /// It runs.
-    Running,
-    /// It fell, or a sibling did, and is started again after a pause.
-    Restarting,
-    /// It was asked to stop and has not yet.
-    Stopping,
-    /// It ended, and will not be started again by its supervisor; a new incarnation of that may.
-    Stopped,
-    /// It was in one message for too long, or did not stop, and was killed. It stays so for as long as it blocks its thread.
-    Stuck,
-}
-
-/// One line of the roster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Entry {
-    /// Its path in the tree, such as `shop/order/order-shard-0`.
-    pub path: String,
-    /// The present incarnation's number in this process; nothing while there is none.
-    pub id: Option<u64>,
-    /// What it is.
-    pub kind: Arc<str>,
-    /// The number of the supervisor that started it; nothing for the root.
-    pub parent: Option<u64>,
-    /// Where it stands.
-    pub state: ChildState,
-    /// Since when, in milliseconds since the Unix epoch.
-    pub since_ms: i64,
-    /// How often it was started again.
-    pub restarts: u64,
-    /// Why it fell last.
-    pub last_failure: Option<String>,
-    /// When it fell last, in milliseconds since the Unix epoch.
-    pub last_failure_ms: Option<i64>,
-}
 
 /// What a shard counts; the numbers only grow, but for `active`, `stuck` and `parked`.
 #[derive(Debug, Default)]

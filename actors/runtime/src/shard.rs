@@ -23,11 +23,13 @@ use tokio::{
 };
 
 use crate::{
-    entities::{AskError, Delivery, EntitiesConfig, Waiters},
+    ask::{AskError, EntityMessage, Waiters},
+    awake::{AwakeEntity, EntityState, keep_most_urgent},
+    changes::What,
+    config::EntitiesConfig,
     entity::{Entity, EntityId},
-    inspection::{AwakeEntity, EntityState, What, keep_most_urgent},
     instance::{Instance, InstanceArguments},
-    journal::{Fence, Journal, Settle, settled},
+    journal::{Fence, Journal, settled},
     parking::Parking,
     roster::{Counters, Roster, milliseconds},
     supervision::{Activity, exit_of},
@@ -37,23 +39,6 @@ use crate::{
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// One in this many of the awake is put to sleep when there is no room for another.
 const EVICTED_PART: usize = 16;
-
-/// A look at an entity's state that answers through the journal's queue.
-pub type Read<S> = Box<dyn FnOnce(&S, u64) -> Settle + Send>;
-
-/// What an entity is sent.
-pub enum EntityMessage<E: Entity> {
-    /// Decide this.
-    Command(Box<Delivery<E>>),
-    /// Show the state.
-    Read(Read<E::State>),
-    /// Go to sleep once everything is settled.
-    Passivate,
-    /// The journal refused a write of this incarnation: what is in memory is not true.
-    JournalRefused,
-    /// Panic, for a drill.
-    Panic,
-}
 
 /// What a shard is sent.
 pub enum ShardMessage<E: Entity> {

@@ -10,7 +10,8 @@ use microcommerce_runtime::{
     AskError, CommandId, Journal, JournalError,
     journal::{
         Outcome,
-        identity::{LogMark, compare},
+        compare::compare,
+        identity::LogMark,
         sqlite::{SqliteJournal, SqliteOptions},
     },
     seen::SEEN_COMMANDS_MAX,

@@ -11,7 +11,8 @@ use microcommerce_runtime::{
     CommandId, Journal, JournalError, SqlValue, ViewWrite,
     journal::{
         Append, Fence, NewEvent, Outcome, Trouble,
-        identity::{Contradiction, EventDigest, LogIdentity, LogMark, compare},
+        compare::compare,
+        identity::{Contradiction, EventDigest, LogIdentity, LogMark},
         sqlite::{SqliteJournal, SqliteOptions},
     },
     testkit::{Faults, MemoryDisk, MemoryJournal},

@@ -26,7 +26,10 @@ use std::{
 
 use runtime::{
     Current, Journal, JournalError, LogMark, Position, Recorded,
-    journal::identity::{Contradiction, EventDigest, LogIdentity, compare},
+    journal::{
+        compare::compare,
+        identity::{Contradiction, EventDigest, LogIdentity},
+    },
     supervision::Backoff,
 };
 use tokio::{runtime::Handle, time::timeout};

@@ -105,7 +105,7 @@ pub async fn compare_with_written(
 #[cfg(test)]
 mod tests {
     use runtime::journal::{
-        identity::compare,
+        compare::compare,
         sqlite::{SqliteJournal, SqliteOptions},
     };
 

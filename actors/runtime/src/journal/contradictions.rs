@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use super::{JournalError, transaction::Request};
+use super::types::JournalError;
 
 /// See the module's text. Clones are the same set.
 #[derive(Clone, Debug, Default)]
@@ -75,17 +75,6 @@ impl Contradictions {
     #[must_use]
     pub fn refusal(&self) -> Option<JournalError> {
         self.is_any().then(|| JournalError::Contradicted(self.sentences().join("; ")))
-    }
-
-    /// Refuses the appends of a batch while somebody contradicts.
-    pub(super) fn refuse(&self, batch: &[Request], refused: &mut [Option<JournalError>]) {
-        let Some(error) = self.refusal() else { return };
-        for (request, refusal) in batch.iter().zip(refused) {
-            if let Request::Append(append) = request {
-                append.fence.raise();
-                *refusal = Some(error.clone());
-            }
-        }
     }
 
     fn said(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, String>> {

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::sqlite::OpenError;
+use super::open_error::OpenError;
 use crate::private_files;
 
 /// How long an open waits for another process that may be ending.
@@ -43,7 +43,8 @@ impl Directory {
         let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
         private_files::create_folder(directory).map_err(unwritable)?;
         let path = fs::canonicalize(directory).map_err(unwritable)?;
-        let place = Place::claim(path, CLOSE_WAIT_MAX).ok_or_else(|| OpenError::NotClosed(directory.to_owned()))?;
+        let not_closed = || OpenError::NotClosed { directory: directory.to_owned(), waited: CLOSE_WAIT_MAX };
+        let place = Place::claim(path, CLOSE_WAIT_MAX).ok_or_else(not_closed)?;
         Ok(Self { _lock: take_lock(directory)?, place })
     }
 

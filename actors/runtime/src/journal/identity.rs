@@ -11,7 +11,7 @@ use std::fmt;
 use futures::{FutureExt, future::BoxFuture};
 use sha2::{Digest, Sha256};
 
-use super::{Journal, JournalError, Position, Recorded};
+use super::types::{JournalError, Position, Recorded};
 use crate::command::now_ms;
 
 /// The name of a log: the same for as long as there are copies of its file.
@@ -133,16 +133,6 @@ pub enum Contradiction {
         /// The noted position.
         position: Position,
     },
-}
-
-/// Compares a mark with the log that is there now.
-///
-/// # Errors
-/// [`JournalError`] when the log cannot be read: then nothing is known.
-pub async fn compare(mark: LogMark, log: &dyn Journal) -> Result<Result<(), Contradiction>, JournalError> {
-    let (end, identity) = (*log.committed().borrow(), log.identity());
-    let found = if mark.position > end { None } else { log.digest_at(mark.position).await? };
-    Ok(mark.check(identity, end, found))
 }
 
 impl LogIdentity {

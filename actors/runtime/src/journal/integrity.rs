@@ -24,9 +24,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter, types::Value};
 
 use super::{
+    connections::leave_the_log_alone,
     damage::{Damage, is_damage},
     progress::ProgressSender,
-    sqlite::leave_the_log_alone,
 };
 
 /// Pages, or steps of a statement, between two looks at the clock.

@@ -28,6 +28,7 @@ use super::{
     Append, Journal, JournalError, JournalHealth, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
     Trouble,
     contradictions::Contradictions,
+    ends,
     health::HealthBoard,
     identity::{LogIdentity, LogMark},
     progress::ProgressSender,
@@ -151,7 +152,7 @@ impl MemoryJournal {
     /// [`JournalError::Query`] when its tables have been tampered with.
     pub async fn open(disk: &MemoryDisk, faults: Faults) -> Result<Arc<Self>, JournalError> {
         let in_use = Arc::clone(&disk.in_use).lock_owned().await;
-        let newest = reads::newest_position(&disk.lock()).map_err(reads::query_error)?;
+        let newest = ends::newest_position(&disk.lock()).map_err(reads::query_error)?;
         let identity = schema::identity_of(&disk.lock()).map_err(reads::query_error)?;
         let contradictions = Contradictions::default();
         let index = StreamIndex::recover(&disk.lock(), WAITING_VERSIONS_MAX).map_err(reads::query_error)?;
@@ -389,7 +390,7 @@ impl Committer {
             };
             transaction::refuse_writes(batch, &mut refused, &refusal);
         }
-        self.contradictions.refuse(batch, &mut refused);
+        transaction::refuse_contradicted(&self.contradictions, batch, &mut refused);
         let committed = {
             let connection = self.disk.lock();
             transaction::commit(&connection, &self.index, batch, &mut refused)

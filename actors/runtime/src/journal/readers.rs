@@ -16,12 +16,9 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rusqlite::{Connection, InterruptHandle, OpenFlags};
+use rusqlite::{Connection, InterruptHandle};
 
-use super::{
-    reads,
-    sqlite::{OpenError, keep_plans, leave_the_log_alone},
-};
+use super::{connections::open_reader, open_error::OpenError};
 
 /// Threads that read the log: for entities that wake, relays and subscriptions. Nothing that they are asked takes long.
 const LOG_READERS: usize = 2;
@@ -119,14 +116,4 @@ fn serve(connection: &Connection, queue: &Receiver<ReadJob>, is_stopping: &Atomi
         }
         job(connection);
     }
-}
-
-pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
-    let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    keep_plans(&reader)?;
-    leave_the_log_alone(&reader)?;
-    reader.execute_batch("PRAGMA query_only = ON;")?;
-    reader.busy_timeout(Duration::from_secs(1))?;
-    reader.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
-    Ok(reader)
 }

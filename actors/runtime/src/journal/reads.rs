@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::V
 use super::{
     JournalError, Loaded, Outcome, Position, QUERY_ROWS_MAX, Recorded, RecordedOutcome, Row, SqlValue,
     damage::is_damage,
+    ends::newest_version,
     identity::{EventDigest, Incarnation, LogId, LogMark, MarkedEvent},
     stream_index::{StreamIndex, Version},
 };
@@ -29,12 +30,6 @@ macro_rules! select_events {
 
 /// Prepared statements kept per connection.
 pub(super) const STATEMENTS_MAX: usize = 128;
-
-/// The position of the newest event, 0 where there is none.
-pub(super) fn newest_position(connection: &Connection) -> rusqlite::Result<Position> {
-    let mut statement = connection.prepare_cached("SELECT coalesce(max(position), 0) FROM events")?;
-    statement.query_row([], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
-}
 
 /// A stream as its entity needs it: snapshot, tail and command ids, all of one moment.
 pub(super) fn load_stream(
@@ -177,14 +172,6 @@ fn seen_commands(
         true
     })?;
     Ok((seen, is_complete))
-}
-
-/// The newest version of a stream in the table, 0 where there is none.
-pub(super) fn newest_version(connection: &Connection, stream: &str) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached("SELECT coalesce(max(version), 0) FROM versions WHERE stream = ?1")?
-        .query_row([stream], |row| row.get::<_, i64>(0))
-        .map(i64::unsigned_abs)
 }
 
 /// Gives the versions of a stream from `first` on, each with the id of its command, for as long as `wants_more`.

@@ -7,21 +7,20 @@ use std::{fs, io, path::Path};
 
 use rusqlite::Connection;
 
+pub use super::schema::RECONCILED;
 use super::{
-    Position,
+    connections::open_writer,
     contradictions::Contradictions,
     directory::Directory,
     identity::{EventDigest, LogIdentity},
+    open_error::OpenError,
     reads, schema,
-    sqlite::{OpenError, open_writer},
+    types::Position,
     witness::{self, Witness},
 };
 
 /// Under which name a witness contradicts its log.
 pub const WITNESS: &str = "the witness beside the log";
-
-/// Under which name a log notes that the operator has reconciled it: the place where its present life began.
-pub const RECONCILED: &str = "log reconciled";
 
 /// Opens the witness of the log in `directory`, and compares. Nothing where the log contradicts it: then it is to be left as it is.
 pub(super) fn open_witness(

@@ -11,11 +11,10 @@
 
 use rusqlite::{Connection, params};
 
-use super::{
-    identity::{EventDigest, Incarnation, LogId, LogIdentity},
-    recovery::RECONCILED,
-};
+use super::identity::{EventDigest, Incarnation, LogId, LogIdentity};
 
+/// Under which name a log notes that the operator has reconciled it: the place where its present life began.
+pub const RECONCILED: &str = "log reconciled";
 /// The layout that this build reads and writes, kept in the file's `user_version`.
 pub(super) const LAYOUT: i64 = 4;
 

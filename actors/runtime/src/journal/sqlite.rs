@@ -9,8 +9,7 @@
 //! alone opens the database's files, and what one incarnation has open no other opens (see `super::directory`).
 
 use std::{
-    io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering, fence},
@@ -21,102 +20,42 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, unbounded};
 use futures::{FutureExt, future::BoxFuture};
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Append, Journal, JournalError, JournalHealth, Loaded, Position, Recorded, RecordedOutcome, Row, Settle, SqlValue,
     boot::BootNote,
     checkpointer::{Checkpointer, Mode, checkpoint},
+    connections::{open_checkpointer, open_reader, open_writer},
     contradictions::Contradictions,
-    damage::{Damage, is_damage},
-    directory::{CLOSE_WAIT_MAX, DatabaseFiles, Directory},
-    faults::{Fault, fault_of_error},
+    damage::Damage,
+    directory::{DatabaseFiles, Directory},
+    ends,
+    faults::Fault,
     health::HealthBoard,
     identity::{LogIdentity, LogMark},
     integrity::{self, IntegrityChecker, IntegrityChecks},
+    open_error::unusable,
     progress::ProgressSender,
-    readers::{Questions, ReadJob, Readers, open_reader},
+    readers::{Questions, ReadJob, Readers},
     reads, recovery, schema, settled,
     stream_index::StreamIndex,
     transaction::{Request, Settled, refuse_all},
     until_closed,
     views::{self, Views, ViewsError},
     witness::WitnessKeeper,
-    writer::{LOG_BYTES_MAX, Log, Writer},
+    writer::{Log, Writer},
 };
-use crate::{command::CommandId, private_files, supervision::StartError};
+use crate::command::CommandId;
+
+pub use super::open_error::OpenError;
 
 /// How long an open waits for readers of other programs, so that the log can be emptied.
 const OPEN_CHECKPOINT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Versions in memory that wait for their turn in the stream index. The more wait, the more of them share a page when they are
 /// written; and the more is read again after a crash: 0.1 s for so many, as measured.
 const WAITING_VERSIONS_MAX: usize = 1 << 16;
-
-/// Why a journal could not be opened: one plain sentence each, for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Somebody else has it.
-    #[error(
-        "the data directory {} is in use by another process: stop that one, or set DATA_DIR to another directory",
-        .0.display()
-    )]
-    Locked(PathBuf),
-    /// A former incarnation in this process has it, and does not end.
-    #[error("the data directory {} was not closed within {CLOSE_WAIT_MAX:?} by the former incarnation of its service", .0.display())]
-    NotClosed(PathBuf),
-    /// The directory cannot be used.
-    #[error("cannot write to the data directory {}: {cause}; set DATA_DIR to a directory that you may write to", .directory.display())]
-    Unwritable {
-        /// Which directory.
-        directory: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// The database cannot be used.
-    #[error("cannot open the database {}: {cause}", .file.display())]
-    Database {
-        /// Which file.
-        file: PathBuf,
-        /// What SQLite said.
-        cause: rusqlite::Error,
-    },
-    /// A later build wrote it.
-    #[error(
-        "the database {} has layout {found}, and this build knows {} and older: start the newer build again", .file.display(),
-        schema::LAYOUT
-    )]
-    Newer {
-        /// Which file.
-        file: PathBuf,
-        /// Its layout.
-        found: i64,
-    },
-    /// What the start reads of it is not what was written there.
-    #[error("the database {} is damaged ({cause}): restore {} from a backup", .file.display(), .file.parent().unwrap_or(.file).display())]
-    Damaged {
-        /// Which file.
-        file: PathBuf,
-        /// What was found.
-        cause: String,
-    },
-    /// The read model cannot be made.
-    #[error("the read model in {} cannot be brought to this build's form: {cause}; start the build that wrote it", .file.display())]
-    Views {
-        /// Which file.
-        file: PathBuf,
-        /// Why not.
-        cause: ViewsError,
-    },
-    /// SQLite would not promise what we promise.
-    #[error("SQLite refused {setting} on {}: a commit would not survive a power loss there", .file.display())]
-    NotDurable {
-        /// Which setting.
-        setting: &'static str,
-        /// Which file.
-        file: PathBuf,
-    },
-}
 
 /// Where a journal lives and what its read model looks like.
 #[derive(Clone, Debug)]
@@ -140,29 +79,6 @@ impl SqliteOptions {
             progress: ProgressSender::default(),
             checks: IntegrityChecks::default(),
         }
-    }
-}
-
-impl OpenError {
-    /// Whether only a new process can mend it.
-    #[must_use]
-    pub fn is_fatal(&self) -> bool {
-        match self {
-            Self::NotClosed(_) => true,
-            Self::Database { cause, .. } => fault_of_error(cause, 0) == Fault::Fatal,
-            Self::Locked(_)
-            | Self::Unwritable { .. }
-            | Self::Newer { .. }
-            | Self::Damaged { .. }
-            | Self::Views { .. }
-            | Self::NotDurable { .. } => false,
-        }
-    }
-}
-
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
-        if error.is_fatal() { Self::fatal(error) } else { Self::new(error) }
     }
 }
 
@@ -207,7 +123,7 @@ impl SqliteJournal {
         let newer = |found| OpenError::Newer { file: file.clone(), found };
         schema::bring_up_to_date(&mut connection).map_err(database)?.map_err(newer)?;
         connection.set_prepared_statement_cache_capacity(reads::STATEMENTS_MAX);
-        let newest = reads::newest_position(&connection).map_err(database)?;
+        let newest = ends::newest_position(&connection).map_err(database)?;
         let identity = schema::identity_of(&connection).map_err(database)?;
         let contradictions = Contradictions::default();
         let witness = recovery::open_witness(&options.directory, &connection, identity, newest, &contradictions);
@@ -424,25 +340,6 @@ async fn settle_in_order(mut batches: mpsc::UnboundedReceiver<Vec<Settled>>) {
     }
 }
 
-/// SQLite would prepare a statement again whenever a limit is bound to it, since another value might ask for another plan: it took
-/// most of a reader's time.
-pub(super) fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
-}
-
-/// The connection that writes, on files that nobody else reads.
-pub(super) fn open_writer(file: &Path) -> Result<Connection, OpenError> {
-    let database = |cause| unusable(file, cause);
-    for name in DatabaseFiles::names(file) {
-        private_files::close_to_others(&name);
-    }
-    let connection = Connection::open(file).map_err(database)?;
-    // SQLite makes the log and its index with the modes of the database.
-    private_files::close_new_file(file).map_err(|cause| OpenError::Unwritable { directory: file.to_owned(), cause })?;
-    make_durable(&connection, file)?;
-    Ok(connection)
-}
-
 /// What a crash has left in the log is in the database, and synced, before anybody is served. Where others hold that up, or there is
 /// no room, it stays in the log and is as durable as before.
 fn bring_over_what_is_left(connection: &Connection) -> rusqlite::Result<()> {
@@ -457,54 +354,6 @@ fn bring_over_what_is_left(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Why a database cannot be used.
-fn unusable(file: &Path, cause: rusqlite::Error) -> OpenError {
-    let file = file.to_owned();
-    if is_damage(&cause) {
-        OpenError::Damaged { file, cause: cause.to_string() }
-    } else {
-        OpenError::Database { file, cause }
-    }
-}
-
-fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenError> {
-    let database = |cause| unusable(file, cause);
-    keep_plans(connection).map_err(database)?;
-    let not_durable = |setting| OpenError::NotDurable { setting, file: file.to_owned() };
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(database)?;
-    if mode != "wal" {
-        return Err(not_durable("journal_mode=WAL"));
-    }
-    // A cache of 16 MiB. After a page has been split, SQLite goes through its cache's table with the commit: at 64 MiB that took
-    // a seventh of the writer's time.
-    connection
-        .execute_batch(
-            "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = ON; \
-             PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
-        )
-        .map_err(database)?;
-    // When the log starts over it is cut to this.
-    let limit = LOG_BYTES_MAX.cast_signed();
-    connection.pragma_update_and_check(None, "journal_size_limit", limit, |_| Ok(())).map_err(database)?;
-    let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).map_err(database)?;
-    if synchronous < 2 {
-        return Err(not_durable("synchronous=FULL"));
-    }
-    Ok(())
-}
-
-fn open_checkpointer(file: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(file)?;
-    connection.execute_batch("PRAGMA synchronous = FULL;")?;
-    leave_the_log_alone(&connection)?;
-    Ok(connection)
-}
-
-/// Closing `connection` neither checkpoints nor unlinks the log, even where it is the last.
-pub(super) fn leave_the_log_alone(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use rusqlite::{StatementStatus, params};
@@ -515,7 +364,7 @@ mod tests {
     async fn a_reader_prepares_a_statement_once() -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
         let journal = SqliteJournal::open(&SqliteOptions::new(directory.path(), ""))?;
-        let reader = super::super::readers::open_reader(&directory.path().join("journal.db"))?;
+        let reader = open_reader(&directory.path().join("journal.db"))?;
         let mut statement = reader.prepare("SELECT position FROM versions WHERE stream = ?1 LIMIT ?2")?;
         for limit in 1..9 {
             assert!(statement.query(params!["stock/1", limit])?.next()?.is_none());

@@ -20,7 +20,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::{
     Position,
-    reads::{newest_position, newest_version},
+    ends::{newest_position, newest_version},
 };
 use crate::command::CommandId;
 

@@ -11,11 +11,12 @@ use rusqlite::{Connection, Statement, params, params_from_iter};
 use tokio::sync::oneshot;
 
 use super::{
-    Append, JournalError, Position, RecordedOutcome, Settle,
+    contradictions::Contradictions,
     faults::{Failed, Fault, fault_of_error},
     identity::LogMark,
     reads::outcome_of,
     stream_index::{StreamIndex, Version},
+    types::{Append, JournalError, Position, RecordedOutcome, Settle},
 };
 use crate::{command::CommandId, seen::SEEN_COMMANDS_MAX};
 
@@ -158,6 +159,21 @@ pub(super) fn refuse_writes(batch: &[Request], refused: &mut [Option<JournalErro
             append.fence.raise();
         }
         *refusal = Some(error.clone());
+    }
+}
+
+/// Refuses the appends of a batch while somebody says that this is not the log that they have read.
+pub(super) fn refuse_contradicted(
+    contradictions: &Contradictions,
+    batch: &[Request],
+    refused: &mut [Option<JournalError>],
+) {
+    let Some(error) = contradictions.refusal() else { return };
+    for (request, refusal) in batch.iter().zip(refused) {
+        if let Request::Append(append) = request {
+            append.fence.raise();
+            *refusal = Some(error.clone());
+        }
     }
 }
 

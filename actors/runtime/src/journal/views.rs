@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::{
     JournalError,
     checkpointer::{Mode, checkpoint},
+    ends,
     progress::ProgressSender,
     projection::{Projector, projector},
     reads,
@@ -204,7 +205,7 @@ pub(super) fn bring_up_to_date(
 
 /// Kinds that this build does not have keep their rows, which are right for as long as the log does not grow without them.
 fn note_those_who_left(connection: &Connection, kinds: &[ViewSchema]) -> rusqlite::Result<()> {
-    let newest = reads::newest_position(connection)?.cast_signed();
+    let newest = ends::newest_position(connection)?.cast_signed();
     let mut known = connection.prepare("SELECT kind FROM view_versions WHERE left_at IS NULL ORDER BY kind")?;
     let known = known.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     for kind in known.iter().filter(|kind| kinds.iter().all(|schema| schema.kind != kind.as_str())) {
@@ -239,7 +240,7 @@ fn is_right(connection: &Connection, schema: &ViewSchema, stored: &Stored) -> ru
         return Ok(false);
     }
     let Some(left_at) = stored.left_at else { return Ok(true) };
-    if left_at != reads::newest_position(connection)?.cast_signed() {
+    if left_at != ends::newest_position(connection)?.cast_signed() {
         return Ok(false);
     }
     connection.execute("UPDATE view_versions SET left_at = NULL WHERE kind = ?1", [schema.kind])?;

@@ -24,17 +24,17 @@ use super::{
     JournalError, Position,
     boot::BootNote,
     checkpointer::{Checkpointer, LogFrames, Mode, Progress, checkpoint},
+    connections::{LOG_BYTES_MAX, leave_the_log_alone},
     contradictions::Contradictions,
     directory::{CLOSE_WAIT_MAX, DatabaseFiles, Directory, LogBytes},
     faults::{Failed, Fault},
     health::{HealthBoard, Trouble},
     integrity::IntegrityChecker,
     readers::Readers,
-    sqlite::leave_the_log_alone,
     stream_index::StreamIndex,
     transaction::{
-        BATCH_REQUESTS_MAX, Committed, Request, Settled, commit, outcomes, refuse_all, refuse_writes, try_to_write,
-        write_index,
+        BATCH_REQUESTS_MAX, Committed, Request, Settled, commit, outcomes, refuse_all, refuse_contradicted,
+        refuse_writes, try_to_write, write_index,
     },
     witness::WitnessKeeper,
 };
@@ -53,8 +53,6 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_millis(10);
 /// 32 MiB of log: so much longer than at the last try, the writer tries to have it start over. That takes a commit's time,
 /// twice.
 const LOG_STEP_FRAMES: LogFrames = 1 << 13;
-/// How long the log may stay on disk once all of it is in the database. Twice what it grows to when nobody holds it up.
-pub(super) const LOG_BYTES_MAX: LogBytes = 64 << 20;
 /// An operator is told of a log that is so long: somebody else's reader keeps it from starting over.
 const LOG_BYTES_TOLD: LogBytes = 2 * LOG_BYTES_MAX;
 /// How long the writer idles before it tidies the log.
@@ -245,7 +243,7 @@ impl Writer {
     /// Commits one batch and passes the outcomes on. An error is the disk's and ends the journal.
     fn serve(&mut self, batch: &mut Vec<Request>) -> Result<(), Failed> {
         let mut refused = vec![None; batch.len()];
-        self.contradictions.refuse(batch, &mut refused);
+        refuse_contradicted(&self.contradictions, batch, &mut refused);
         let committed = self.commit(batch, &mut refused)?;
         if committed.rows > 0 {
             // Before anybody hears of it: what was written to a file without a name is lost.

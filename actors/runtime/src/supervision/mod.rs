@@ -36,6 +36,7 @@
 pub mod activity;
 pub mod backoff;
 pub mod intensity;
+mod nested;
 pub mod restart;
 mod spec;
 pub mod strategy;

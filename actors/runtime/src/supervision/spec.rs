@@ -5,16 +5,12 @@ use std::{fmt::Display, future::Future, panic::AssertUnwindSafe, sync::Arc, time
 use futures::{FutureExt, future::BoxFuture};
 use ractor::{Actor, ActorCell, ActorProcessingErr, SpawnErr};
 
-use super::{Activity, Backoff, Fatal, Intensity, Restart, Strategy, Supervisor};
-use crate::roster::Roster;
+use super::{Activity, Backoff, Fatal, Intensity, Restart, Strategy};
 
 /// How long a child may take to start, unless its spec says otherwise: a service reads its journal meanwhile.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a child may take to stop before it is killed, unless its spec says otherwise.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
-/// The same for a supervisor, which stops its own children one by one meanwhile.
-const SUPERVISOR_STOP_DEADLINE: Duration = Duration::from_secs(30);
-
 /// Why a child did not start.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
@@ -101,24 +97,6 @@ impl ChildSpec {
             async move { Ok(A::spawn_linked(None, actor, arguments, supervisor).await?.0.get_cell()) }
         });
         child.kind(short_type_name::<A>())
-    }
-
-    /// A supervisor as a child: its own children are read from `spec` at every start.
-    pub fn supervisor<F, Fut>(name: impl Into<String>, restart: Restart, roster: Roster, spec: F) -> Self
-    where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<SupervisorSpec, StartError>> + Send + 'static,
-    {
-        let spec = Arc::new(spec);
-        let child = Self::new(name, restart, move |supervisor| {
-            let (spec, roster) = (Arc::clone(&spec), roster.clone());
-            async move {
-                let spec = spec().await?;
-                let (child, _) = Supervisor::spawn_linked(None, Supervisor, (spec, roster), supervisor).await?;
-                Ok(child.get_cell())
-            }
-        });
-        child.kind(Supervisor::KIND).stop_deadline(SUPERVISOR_STOP_DEADLINE)
     }
 
     /// What it is, for the eyes of an operator; `actor` where nothing was said.
