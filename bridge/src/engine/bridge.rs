@@ -13,7 +13,8 @@ use super::{
     clock::Clock,
     health::{SubscriptionBoard, SubscriptionHealth},
     loss::{Losses, LostRange},
-    subscription::{LEAVE_WITHIN, Subscription, SubscriptionActor, SubscriptionArguments},
+    subscription::Subscription,
+    subscription_actor::{LEAVE_WITHIN, SubscriptionActor, SubscriptionArguments},
 };
 use crate::{ports::LogSink, record::TopicPartition};
 

@@ -30,12 +30,14 @@ pub mod health;
 pub mod lanes;
 pub mod ledger;
 pub mod loss;
+pub mod outcome;
 mod partition;
 pub mod partition_core;
 mod pump;
 pub mod retry;
 pub mod stored_offsets;
 pub mod subscription;
+mod subscription_actor;
 
 pub use bridge::{Bridge, BridgeBuilder, BuildError};
 pub use codec::{Bincode, Codec, CodecError, Json, Raw};

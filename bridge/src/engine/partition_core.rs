@@ -23,10 +23,10 @@ use bytes::Bytes;
 
 use super::{
     dead_letter::{ErrorKind, Failure, UNDECODABLE, cut, notice_kind},
-    delivery::{Outcome, Reason, Ticket},
     gap_map::{self, GapMap},
     lanes::{Hold, KeyLanes, LaneId, LaneState},
     ledger::{OffsetLedger, Sequence},
+    outcome::{Outcome, Reason, Ticket},
     retry::{RetryPolicy, RetryWheel},
 };
 use crate::{

@@ -3,9 +3,12 @@
 //! **Owns** the queue's handle and the messages that were taken from it and not given. It notices what does not go on as it should and
 //! keeps it as a [`Suspicion`] until the source asks the examiner; meanwhile it gives nothing. It **belongs to** the source.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use rdkafka::{
@@ -19,7 +22,6 @@ use super::{
     examiner::{Finding, Suspicion, is_of_records},
     group::GroupContext,
     native::{self, TakenMessages},
-    source::SEEK_WAIT_MAX,
     standstill::{Sign, Standstill},
     statistics::Progress,
     wakeup::Wakeup,
@@ -28,6 +30,9 @@ use crate::{
     ports::{PartitionOwner, SourceEvent},
     record::TopicPartition,
 };
+
+/// How long a step over what cannot be read may take.
+const SEEK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Records given at once. It bounds how long the main queue waits; a larger batch gains nothing more.
 const BATCH_RECORDS_MAX: usize = 1_024;

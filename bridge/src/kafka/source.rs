@@ -62,8 +62,6 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 const COMMITTED_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long an assignment waits for what the logs are like. Past it they are compared later.
 const STATE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How long a step over what cannot be read may take.
-pub(super) const SEEK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Before the identity of the log in a commit's metadata; `;` ends it.
 const LOG_ID_PREFIX: &str = "log:";
 /// How long a revocation waits for its commit. The whole group waits meanwhile.

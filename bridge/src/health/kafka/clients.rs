@@ -10,9 +10,9 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext, ThreadedProducer};
 
-use super::KafkaHealthConfig;
+use super::config::KafkaHealthConfig;
 use super::link::LinkEvidence;
-use super::topics::TopicsWish;
+use super::wish::TopicsWish;
 use crate::health::transport::TransportError;
 use crate::kafka::settings::{QuietContext, whisper};
 

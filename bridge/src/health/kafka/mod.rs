@@ -32,10 +32,12 @@
 //!   can cause a storm of answers; and no clock is compared with another machine's, as judging pings by their age would need.
 
 mod clients;
+mod config;
 pub mod link;
 mod listening;
 mod reading;
 mod topics;
+mod wish;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -50,19 +52,10 @@ use self::reading::TopicReading;
 use self::topics::TopicKeeper;
 use super::transport::{BusUnreachable, GatewayEnd, HealthTransport, Listener, ServiceEnd, TransportError};
 use super::wire::{PING_TOPIC, PING_VALUE, PONG_TOPIC, Pong};
-use crate::kafka::KafkaClientSettings;
 
 pub use self::clients::{RECONNECT_MS_MAX, RECORD_MS_MAX};
+pub use self::config::KafkaHealthConfig;
 pub use self::link::SILENCE_MS_MAX;
-
-/// Where Kafka is, and who we say we are.
-#[derive(Clone, Debug)]
-pub struct KafkaHealthConfig {
-    /// The brokers, our `client.id`, and how the connection is protected: the same as every other client's.
-    pub client: KafkaClientSettings,
-    /// Before the names of both topics, for several shops on one cluster; empty for the original's names.
-    pub topic_prefix: String,
-}
 
 /// The transport over Kafka: one per process. Dropping the last reference stops its threads without waiting for them.
 pub struct KafkaHealth {

@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::clients::{Clients, is_missing_topic};
 use super::listening::{POLL, Stop};
-use super::topics::TopicsWish;
+use super::wish::TopicsWish;
 use crate::kafka::settings::QuietContext;
 
 /// How often it looks which partitions there are and whether it keeps up with them: two small requests.

@@ -3,9 +3,9 @@
 //! **Owns** one thread, `health-topics`, that creates them through the admin API and then sleeps until somebody suspects that one is
 //! missing (a broker that came back without its data). Until they were there once everybody waits for them: a consumer that begins
 //! before its topic exists finds it late, and an original gateway never. **When the broker is away** it tries for ever, every
-//! [`RETRY_MS`], and says so once. It **does not** change topics that exist.
+//! [`RETRY_MS`](super::wish::RETRY_MS), and says so once. It **does not** change topics that exist.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -13,12 +13,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
 use super::clients::Clients;
+use super::wish::{Shared, TopicsWish};
 use crate::health::transport::TransportError;
 use crate::health::wire::{PING_TOPIC, PONG_TOPIC};
 use crate::kafka::settings::QuietContext;
-
-/// Pause between two attempts, and between two checks that somebody asked for.
-const RETRY_MS: u64 = 500;
 
 /// How long one request of an attempt may take.
 const REQUEST_MS_MAX: u64 = 2_000;
@@ -40,26 +38,6 @@ pub(super) struct TopicKeeper {
     shared: Arc<Shared>,
 }
 
-/// Lets its holder wait for the topics and report them missing.
-#[derive(Clone)]
-pub(super) struct TopicsWish {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// They were there once. From then on everybody goes on, and a suspicion is looked into in the background.
-    were_there: bool,
-    /// Somebody suspects that one is missing.
-    suspected: bool,
-    stopped: bool,
-}
-
 #[derive(Debug, Error)]
 enum Attempt {
     #[error("the broker does not answer: {0}")]
@@ -72,7 +50,7 @@ enum Attempt {
 
 impl TopicKeeper {
     pub(super) fn start(clients: Clients) -> Result<Self, TransportError> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared::new());
         let theirs = Arc::clone(&shared);
         std::thread::Builder::new().name("health-topics".to_owned()).spawn(move || keep(&clients, &theirs))?;
         Ok(Self { shared })
@@ -83,55 +61,13 @@ impl TopicKeeper {
     }
 
     pub(super) fn wish(&self) -> TopicsWish {
-        TopicsWish { shared: Arc::clone(&self.shared) }
+        TopicsWish::new(Arc::clone(&self.shared))
     }
 }
 
 impl Drop for TopicKeeper {
     fn drop(&mut self) {
         self.shared.change(|state| state.stopped = true);
-    }
-}
-
-impl TopicsWish {
-    /// Waits until the topics were there once, `patience` at most; true when they were.
-    pub(super) fn wait(&self, patience: Duration) -> bool {
-        self.shared.wait(patience, |state| state.were_there)
-    }
-
-    /// Something looks as if a topic were missing: look, and create what is not there. Asking often costs nothing.
-    pub(super) fn suspect(&self) {
-        self.shared.change(|state| state.suspected = true);
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.changed.notify_all();
-    }
-
-    /// Blocks until `condition` holds or the keeper has stopped, `patience` at most; says whether `condition` holds.
-    fn wait(&self, patience: Duration, condition: impl Fn(&State) -> bool) -> bool {
-        let go_on = |state: &mut State| !condition(state) && !state.stopped;
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, go_on);
-        condition(&waited.unwrap_or_else(PoisonError::into_inner).0)
-    }
-
-    /// The pause between attempts; true when the thread shall end.
-    fn is_stopped_after_pause(&self) -> bool {
-        self.wait(Duration::from_millis(RETRY_MS), |state| state.stopped)
-    }
-
-    /// Blocks until there is something to look into; false when the thread shall end.
-    fn is_suspected(&self) -> bool {
-        let guard = self.lock();
-        let state = self.changed.wait_while(guard, |state| !state.suspected && !state.stopped);
-        !state.unwrap_or_else(PoisonError::into_inner).stopped
     }
 }
 
