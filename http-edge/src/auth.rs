@@ -18,6 +18,7 @@ use warp::http::header::AUTHORIZATION;
 use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 
 mod expiring;
+pub(crate) mod trust_log;
 
 use expiring::Expiring;
 

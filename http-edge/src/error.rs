@@ -17,8 +17,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use warp::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use warp::http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::reply::{self, Response};
-use crate::request::CorrelationId;
+use crate::correlation::CorrelationId;
+use crate::response::{Response, json_bytes};
 
 mod refusals;
 
@@ -220,7 +220,7 @@ impl ApiError {
     /// Logs the cause and writes the response.
     #[must_use]
     pub fn into_response(self, request_id: &CorrelationId) -> Response {
-        let mut response = reply::json_bytes(self.status(), self.to_json(request_id));
+        let mut response = json_bytes(self.status(), self.to_json(request_id));
         response.headers_mut().extend(self.0.headers);
         response
     }

@@ -234,7 +234,7 @@ mod tests {
         ];
         for error in errors {
             assert_eq!((error.status().as_u16(), error.is_for_now()), (503, true), "{error:?}");
-            let json = error.to_json(&crate::request::CorrelationId::generate());
+            let json = error.to_json(&crate::correlation::CorrelationId::generate());
             assert!(json.contains(r#""reason":"full""#) && json.contains("disk is full"), "{json}");
         }
     }
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn every_line_without_a_product_is_named() {
         let error: ApiError = QuoteError::UnknownItems { lines: vec![0, 2] }.into();
-        let json = error.to_json(&crate::request::CorrelationId::generate());
+        let json = error.to_json(&crate::correlation::CorrelationId::generate());
         assert_eq!(error.status().as_u16(), 422);
         assert!(json.contains(r#""field":"items[0]""#) && json.contains(r#""field":"items[2]""#), "{json}");
     }

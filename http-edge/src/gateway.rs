@@ -11,34 +11,34 @@
 //! - `order_draft`: what a buyer wants, priced and added up; `payment_form`: what a buyer pays with; `payment_charge`:
 //!   asking for it until it is known what came of it
 //! - `order_json`, `product_json`, `payment_json`: how the API shows them
+//! - `call`: a request behind the door; `forward`: the way to a service of another process
 //! - `cursor`: where a page of orders begins; `user_cursor`: where one of users does
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use contracts::{Service, Timestamp, UserId};
-use runtime::RequestContext;
+use contracts::{Service, Timestamp};
 use warp::Filter;
-use warp::http::header::{AUTHORIZATION, CACHE_CONTROL};
-use warp::http::{HeaderValue, Method};
+use warp::http::HeaderValue;
+use warp::http::header::CACHE_CONTROL;
 
-use crate::auth::{self, Principal, Role};
-use crate::error::{ApiError, Code};
+use crate::auth::{Principal, Role};
+use crate::error::ApiError;
+use crate::health_pages::{bus, healthy, ready};
 use crate::metrics;
-use crate::peers::{PROFILE_HEADER, Peers};
+use crate::peers::PROFILE_HEADER;
 use crate::rate_limit::{Profile, Purpose};
 use crate::reply::{self, Response};
 use crate::request::Request;
 use crate::route;
 use crate::routing::{self, Routes};
-use crate::service_port::{bus, healthy, ready};
 use crate::shop::Shop;
-use crate::trust;
 
 pub(crate) mod admin;
 mod admin_users;
+pub(crate) mod call;
 mod cursor;
+mod forward;
 mod inventory;
 mod order_draft;
 mod order_json;
@@ -52,9 +52,8 @@ mod products;
 mod user_cursor;
 mod users;
 
-/// How long the services may take for a request: with the idempotency front's half second this stays under the five that
-/// people wait, also where a service is away.
-pub const PATIENCE: Duration = Duration::from_secs(4);
+use call::Call;
+use forward::passed_on;
 
 /// The gateway's name in health answers.
 pub const NAME: &str = "api-gateway";
@@ -93,28 +92,6 @@ pub fn gateway(shop: Arc<Shop>) -> Routes {
     let all = groups.into_iter().reduce(|first, next| first.or(next).unify().boxed());
     let unknown = bare(&shop, routing::fallback());
     all.map_or(unknown.clone(), |all| all.or(unknown).unify().boxed())
-}
-
-/// Passes a request on to its service. A sign-out is believed here before its answer goes out.
-async fn passed_on(peers: &Peers, service: Service, shop: &Shop, mut call: Call) -> Result<Response, ApiError> {
-    if call.asker.as_ref().is_err_and(|error| error.code() == Code::AuthenticationRequired) {
-        // A session that was ended a moment ago: the service may not have heard of it yet.
-        call.request.headers.remove(AUTHORIZATION);
-    }
-    let may_end_sessions = match call.request.path().segments().as_slice() {
-        [_, _, "admin", "users", ..] => call.request.method() == Method::PATCH,
-        [.., "logout" | "refresh" | "password"] => true,
-        _ => false,
-    };
-    if let Ok(profile) = HeaderValue::from_str(&shop.rate_limiter.profile().to_string()) {
-        call.request.headers.insert(PROFILE_HEADER, profile);
-    }
-    let answer = peers.forward(service, call.request).await?;
-    if service == Service::User && may_end_sessions {
-        // Not known now is known within a second: the trust is renewed in any case.
-        let _ = trust::renew(shop).await;
-    }
-    Ok(answer)
 }
 
 /// A service's part of the API on its own port, for a gateway of the house that has counted and limited the request.
@@ -171,45 +148,6 @@ where
 {
     let shop = Arc::clone(shop);
     routing::api(resource, move |request| admit(Arc::clone(&shop), request, purpose, handler))
-}
-
-/// A request behind the door.
-pub(crate) struct Call {
-    pub(crate) request: Request,
-    pub(crate) context: RequestContext,
-    /// Who asks, or why their token is not good: only a route that needs to know refuses a bad token.
-    asker: Result<Option<Principal>, ApiError>,
-    /// Which limits hold at the gateway.
-    pub(crate) profile: Profile,
-}
-
-impl Call {
-    fn new(
-        request: Request,
-        user: Option<&UserId>,
-        asker: Result<Option<Principal>, ApiError>,
-        profile: Profile,
-    ) -> Self {
-        let mut context = request.context(PATIENCE);
-        context.actor = user.map(|user| user.as_str().into());
-        Self { request, context, asker, profile }
-    }
-
-    /// The signed-in person.
-    ///
-    /// # Errors
-    /// 401 when nobody is signed in.
-    pub(crate) fn user(&mut self) -> Result<Principal, ApiError> {
-        auth::require_user(std::mem::replace(&mut self.asker, Ok(None))?)
-    }
-
-    /// The signed-in person, who has one of `roles`.
-    ///
-    /// # Errors
-    /// 401 when nobody is signed in, 403 without the role.
-    pub(crate) fn role(&mut self, roles: &[Role]) -> Result<Principal, ApiError> {
-        auth::require_role(std::mem::replace(&mut self.asker, Ok(None))?, roles)
-    }
 }
 
 /// The door: counts the request against its asker's limit, answers it, and says how much is left.

@@ -24,10 +24,10 @@ use runtime::operation::{LEASE_MS, Operation, OperationCommand, OperationEvent, 
 use runtime::{AskError, CommandId, CommandMeta, Entities, RequestContext};
 use warp::http::StatusCode;
 
+use crate::correlation::CorrelationId;
 use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 use crate::failures::of_ask;
 use crate::reply::Response;
-use crate::request::CorrelationId;
 use crate::shop::Shop;
 
 mod answer;

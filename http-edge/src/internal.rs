@@ -4,89 +4,30 @@
 
 use std::time::Duration;
 
-use contracts::{OrderId, Service, SessionId, Timestamp};
+use contracts::{OrderId, Service};
 use product_service::QuoteLine;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use user_service::{OperatorWish, UserError};
 use warp::http::header::CACHE_CONTROL;
 
 use crate::body::{PRODUCT_JSON_BYTES_MAX, parse_json};
 use crate::error::ApiError;
-use crate::gateway::PATIENCE;
 use crate::gateway::admin;
-use crate::neighbours::{ORDER, QUOTE, SETTLED, SettledQuestion};
+use crate::gateway::call::PATIENCE;
+use crate::questions::{
+    KILL, ORDER, PANIC, PanicQuestion, QUOTE, SETTLED, STATS, SettledQuestion, TRUST, TrustQuestion,
+};
 use crate::reply::{self, Response};
 use crate::request::Request;
 use crate::shop::Shop;
 use crate::trust;
 
-/// What is asked of the user service: whose tokens count.
-pub(crate) const TRUST: &str = "trust";
-/// What is asked of any service: its part of the operator's sums.
-pub(crate) const STATS: &str = "stats";
-/// A drill: the service's tree falls.
-pub(crate) const KILL: &str = "kill";
-/// A drill: an entity panics.
-pub(crate) const PANIC: &str = "panic";
-
-/// An operator's question: what a service has set aside on the embedded bus.
-pub const DEAD_LETTERS: &str = "dead-letters";
-/// An operator's wish: that a service takes in again what it has set aside.
-pub const REPLAY: &str = "replay";
-/// An operator's wish about the administrators, of the user service: an [`OperatorWish`], answered by an
-/// [`OperatorAnswer`](user_service::OperatorAnswer) or why not, in a sentence.
-pub const OPERATOR: &str = "operator";
-
-/// An operator's word: what the service's topics lost has been seen to.
-pub const ACKNOWLEDGE_LOSS: &str = "acknowledge-loss";
-
-/// An operator's question: what of this process's data does not fit together.
-pub const RECOVERY: &str = "recovery";
+pub use crate::questions::{
+    ACKNOWLEDGE_LOSS, DEAD_LETTERS, DeadLettersQuestion, OPERATOR, RECOVERY, REPLAY, ReplayQuestion,
+};
 
 /// The longest that a question may be given to be answered.
 const WITHIN_MAX: Duration = Duration::from_secs(10);
-
-/// The question behind [`TRUST`].
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct TrustQuestion {
-    /// Sessions revoked since then.
-    pub(crate) since: Timestamp,
-}
-
-/// Whose tokens count, as the user service says.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Trust {
-    /// The public key that tokens are verified with.
-    pub(crate) public_key: [u8; 32],
-    /// Sessions whose tokens do not count any more.
-    pub(crate) revoked: Vec<SessionId>,
-    /// When that was so, by the user service's clock.
-    pub(crate) as_of: Timestamp,
-}
-
-/// Of which topic.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct DeadLettersQuestion {
-    /// Its name, with `.dlq`.
-    pub topic: String,
-}
-
-/// Which message.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ReplayQuestion {
-    /// The topic's name, with `.dlq`.
-    pub topic: String,
-    /// The message's number.
-    pub number: u64,
-}
-
-/// Which entity is to panic.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct PanicQuestion {
-    pub(crate) kind: String,
-    pub(crate) id: String,
-}
 
 /// Answers a question to `service`.
 pub(crate) async fn answer(

@@ -9,7 +9,7 @@
 //! - [`request`], [`query`], [`body`], [`fields`]: what came in, limited and checked; [`trace`]: of which trace
 //! - [`auth`]: who is asking, and may they
 //! - [`rate_limit`], [`idempotency`]: too often, and again
-//! - [`reply`], [`json`]: what goes out
+//! - [`reply`], [`json`], [`response`]: what goes out; [`correlation`]: under which name
 //! - [`error`]: every refusal, its status and its shape; `failures`: which one a service's error is
 //! - `idempotent`, `conditional`: work that is done once, answers and writes that depend on a version
 //! - [`gateway()`]: the API; [`service_port()`]: each service's own port; [`metrics`]: their numbers
@@ -25,10 +25,12 @@
 pub mod auth;
 pub mod body;
 mod conditional;
+pub mod correlation;
 pub mod error;
 mod failures;
 pub mod fields;
 pub mod gateway;
+mod health_pages;
 pub mod idempotency;
 mod idempotent;
 pub mod internal;
@@ -36,10 +38,13 @@ pub mod json;
 pub mod metrics;
 mod neighbours;
 pub mod peers;
+mod progress;
 pub mod query;
+mod questions;
 pub mod rate_limit;
 pub mod reply;
 pub mod request;
+pub mod response;
 pub mod routing;
 pub mod server;
 pub mod service_port;

@@ -4,59 +4,18 @@
 //! decided by them.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use contracts::Service;
 use runtime::roster::{ChildState, CounterReading, Entry};
+use warp::http::HeaderValue;
 use warp::http::header::CONTENT_TYPE;
-use warp::http::{HeaderValue, StatusCode};
 
 use crate::reply::Response;
 use crate::shop::Shop;
 
-/// Answers by the first digit of their status.
-#[derive(Debug, Default)]
-pub struct RequestCounts {
-    by_class: [AtomicU64; 5],
-}
+pub(crate) mod values;
 
-impl RequestCounts {
-    /// Counts an answer.
-    pub fn count(&self, status: StatusCode) {
-        if let Some(counter) = self.by_class.get(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Answers so far, 1xx first.
-    fn reading(&self) -> [u64; 5] {
-        self.by_class.each_ref().map(|counter| counter.load(Ordering::Relaxed))
-    }
-}
-
-/// What kind of number it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It only grows.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-}
-
-/// One number of somebody else's, for the page.
-#[derive(Clone, Debug)]
-pub struct Sample {
-    /// Its name, without the prefix that all of ours have.
-    pub name: &'static str,
-    /// What kind it is.
-    pub kind: Kind,
-    /// What it means.
-    pub help: &'static str,
-    /// What it is of.
-    pub labels: Vec<(&'static str, String)>,
-    /// The number.
-    pub value: u64,
-}
+pub use values::{Kind, RequestCounts, Sample};
 
 /// The page of `service`; of the gateway, which has no shards of its own, all of them.
 pub(crate) fn page(shop: &Shop, service: Option<Service>) -> Response {
@@ -162,6 +121,8 @@ fn resident_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use warp::http::StatusCode;
+
     use super::*;
 
     #[test]

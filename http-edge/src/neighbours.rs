@@ -6,29 +6,10 @@ use contracts::{OrderId, PaymentId, Service};
 use order_service::{Order, OrderError};
 use product_service::{QuoteLine, QuotedLine};
 use runtime::RequestContext;
-use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
+use crate::questions::{ORDER, QUOTE, SETTLED, SettledQuestion};
 use crate::shop::Shop;
-
-/// What is asked of the product service: prices.
-pub(crate) const QUOTE: &str = "quote";
-/// What is asked of the order service: an order.
-pub(crate) const ORDER: &str = "order";
-/// What is asked of the order service: an order, once it has taken account of a payment.
-pub(crate) const SETTLED: &str = "settled";
-
-/// The question behind [`SETTLED`].
-#[derive(Serialize, Deserialize)]
-pub(crate) struct SettledQuestion {
-    pub(crate) order_id: OrderId,
-    pub(crate) payment_id: PaymentId,
-    /// Whether the payment waits for its buyer, which is what the order is to know.
-    #[serde(default)]
-    pub(crate) is_action_required: bool,
-    /// How long the answer may take, in milliseconds.
-    pub(crate) within_ms: u64,
-}
 
 /// The prices of lines; see [`product_service::ProductService::quote`].
 ///

@@ -28,9 +28,10 @@ use warp::http::header::{
 };
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
+use crate::correlation::REQUEST_ID_HEADER;
 use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 use crate::reply::Response;
-use crate::request::{REQUEST_ID_HEADER, Request};
+use crate::request::Request;
 use crate::trace::TRACEPARENT_HEADER;
 
 /// The header that carries the house's key. It never leaves the house: clients' ones are dropped.

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use warp::http::header::{CONTENT_TYPE, ETAG, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use warp::http::header::{ETAG, LOCATION};
 use warp::http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::error::ApiError;
 
-/// What a handler answers with: warp's own response.
-pub type Response = warp::reply::Response;
+pub use crate::response::{Response, json_bytes};
 
 /// A JSON body with a status.
 ///
@@ -44,17 +43,6 @@ pub fn no_content() -> Response {
 #[must_use]
 pub fn not_modified() -> Response {
     empty(StatusCode::NOT_MODIFIED)
-}
-
-/// A body that is JSON already, for example a stored reply.
-#[must_use]
-pub fn json_bytes(status: StatusCode, json: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(json.into().into());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 /// The strong `ETag` of a version: `"7"`.

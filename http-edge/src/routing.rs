@@ -33,9 +33,10 @@ use warp::http::{HeaderMap, Method};
 use warp::path::FullPath;
 use warp::{Filter, Rejection};
 
+use crate::correlation::CorrelationId;
 use crate::error::ApiError;
 use crate::reply::Response;
-use crate::request::{Arrival, CorrelationId, Path, Request};
+use crate::request::{Arrival, Path, Request};
 use crate::trace::Traceparent;
 
 /// A set of routes: answers, or lets the next set try.

@@ -33,9 +33,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service;
 
+use crate::correlation::{CorrelationId, REQUEST_ID_HEADER};
 use crate::error::{ApiError, RETRY_AFTER_SECONDS_DEFAULT};
 use crate::reply::Response;
-use crate::request::{Arrival, CorrelationId, REQUEST_ID_HEADER};
+use crate::request::Arrival;
 use crate::routing::Routes;
 use crate::starting::Served;
 use crate::trace::Traceparent;

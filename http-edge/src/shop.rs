@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 use user_service::UserService;
 
 use crate::auth::Verifier;
-use crate::metrics::{RequestCounts, Sample};
+use crate::auth::trust_log::TrustLog;
+use crate::metrics::values::{RequestCounts, Sample};
 use crate::peers::{HouseKey, Peers};
+use crate::progress::StartProgress;
 use crate::rate_limit::RateLimiter;
-use crate::starting::StartProgress;
-use crate::trust::TrustLog;
 
 /// Everything that a handler may use.
 pub struct Shop {

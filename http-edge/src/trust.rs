@@ -5,7 +5,6 @@
 //! gateway at once after a sign-out, so that its answer is not out before the token is worthless. Until the key is known, a
 //! request with a token is 503.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use contracts::claims::ACCESS_TOKEN_LIFETIME_SECONDS;
@@ -14,8 +13,10 @@ use tokio::time::Instant;
 
 use crate::auth::LEEWAY_SECONDS;
 use crate::error::ApiError;
-use crate::internal::{TRUST, Trust, TrustQuestion};
+use crate::questions::{TRUST, Trust, TrustQuestion};
 use crate::shop::Shop;
+
+pub use crate::auth::trust_log::TrustLog;
 
 /// How often the user service is asked: so long may a session that was signed out through another gateway still be
 /// honoured.
@@ -24,10 +25,6 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How far back a question reaches beyond the last answer, in seconds: what was being written then is read now.
 const OVERLAP_SECONDS: i64 = 5;
-
-/// Up to when the revocations are known, in seconds by the user service's clock.
-#[derive(Debug, Default)]
-pub struct TrustLog(AtomicI64);
 
 /// What the user service of this process says.
 ///
@@ -44,7 +41,7 @@ pub(crate) async fn said_here(shop: &Shop, since: Timestamp) -> Result<Trust, Ap
 /// # Errors
 /// 503 when it does not answer: what is known stays.
 pub async fn renew(shop: &Shop) -> Result<(), ApiError> {
-    let since = asked_since(Timestamp::now().as_seconds(), shop.trust.0.load(Ordering::Relaxed));
+    let since = asked_since(Timestamp::now().as_seconds(), shop.trust.known_until().as_seconds());
     let trust = match shop.peer_for(Service::User) {
         None => said_here(shop, since).await?,
         Some(peers) => peers.ask(Service::User, TRUST, &TrustQuestion { since }, Instant::now() + PATIENCE).await?,
@@ -53,7 +50,7 @@ pub async fn renew(shop: &Shop) -> Result<(), ApiError> {
     for session in &trust.revoked {
         shop.verifier.revoke_session(session);
     }
-    shop.trust.0.fetch_max(trust.as_of.as_seconds(), Ordering::Relaxed);
+    shop.trust.learned(trust.as_of);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::request::CorrelationId;
+use crate::correlation::CorrelationId;
 
 /// Status and `field: reason` of every broken rule.
 fn broken<T: fmt::Debug>(result: Result<T, ApiError>) -> (u16, Vec<String>) {

@@ -7,13 +7,15 @@ use order_service::DebtTotals;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Call, admin_users, passed_on};
+use super::admin_users;
+use super::call::Call;
+use super::forward::passed_on;
 use crate::auth::Role;
 use crate::body::JSON_BYTES_MAX;
 use crate::error::ApiError;
 use crate::fields;
-use crate::internal::{KILL, PANIC, PanicQuestion, STATS};
 use crate::json::Object;
+use crate::questions::{KILL, PANIC, PanicQuestion, STATS};
 use crate::rate_limit::Purpose;
 use crate::reply::{self, Response};
 use crate::request::Request;

@@ -7,7 +7,8 @@ use user_service::{AccessChange, Authority, Profile, Role as UserRole};
 use warp::http::StatusCode;
 use warp::http::header::LINK;
 
-use super::{Call, user_cursor};
+use super::call::Call;
+use super::user_cursor;
 use crate::auth::Role;
 use crate::body::JSON_BYTES_MAX;
 use crate::conditional::{self, BasedOn};

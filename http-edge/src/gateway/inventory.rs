@@ -6,7 +6,8 @@ use contracts::Sku;
 use product_service::{Adjustment, StockMovement};
 use warp::http::{HeaderName, StatusCode};
 
-use super::{Call, product_json};
+use super::call::Call;
+use super::product_json;
 use crate::auth::Role;
 use crate::body::JSON_BYTES_MAX;
 use crate::error::ApiError;

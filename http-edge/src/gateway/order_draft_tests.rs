@@ -1,5 +1,5 @@
 use super::*;
-use crate::request::CorrelationId;
+use crate::correlation::CorrelationId;
 
 fn quoted(sku: &str, minor: i64, currency: Currency, units: u32) -> QuotedLine {
     QuotedLine {

@@ -9,8 +9,9 @@ use runtime::{CommandId, Entities, RequestContext};
 use warp::http::StatusCode;
 use warp::http::header::LINK;
 
+use super::call::Call;
 use super::order_draft::{self, Placing, Wanted};
-use super::{Call, cursor, is_staff, order_json};
+use super::{cursor, is_staff, order_json};
 use crate::auth::{Principal, Role, require_role};
 use crate::body::JSON_BYTES_MAX;
 use crate::conditional;

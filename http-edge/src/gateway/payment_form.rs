@@ -70,7 +70,7 @@ pub(super) fn check_expiry(card: &Card) -> Result<(), ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::CorrelationId;
+    use crate::correlation::CorrelationId;
 
     const ORIGINAL: &str = r#"{"amount":99.99,"currency":"USD","payment_method":{"type":"card","card_number":"4111111111111111",
         "expiry_month":12,"expiry_year":2025,"cvc":"123"},"order_id":"ord_123456"}"#;

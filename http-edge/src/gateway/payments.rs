@@ -11,9 +11,10 @@ use runtime::{CommandId, Entities, RequestContext};
 use tokio::time::Instant;
 use warp::http::StatusCode;
 
+use super::call::Call;
 use super::payment_charge::{Charged, charged};
 use super::payment_form::{self, PaymentForm};
-use super::{Call, is_staff, payment_json};
+use super::{is_staff, payment_json};
 use crate::auth::Principal;
 use crate::body::JSON_BYTES_MAX;
 use crate::error::ApiError;

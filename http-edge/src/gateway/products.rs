@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use warp::http::StatusCode;
 use warp::http::header::{CACHE_CONTROL, ETAG};
 
-use super::{Call, product_json};
+use super::call::Call;
+use super::product_json;
 use crate::auth::{Principal, Role};
 use crate::body::PRODUCT_JSON_BYTES_MAX;
 use crate::conditional::{self, BasedOn};

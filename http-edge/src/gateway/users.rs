@@ -6,7 +6,7 @@ use contracts::UserId;
 use user_service::{Password, Profile, ProfilePatch, Registration, SignedIn, Tokens, UserError};
 use warp::http::StatusCode;
 
-use super::Call;
+use super::call::Call;
 use crate::body::{JSON_BYTES_MAX, parse_json};
 use crate::conditional::{self, BasedOn};
 use crate::error::ApiError;
