@@ -1,6 +1,7 @@
 //! Given these events, when this is asked, then these events or that refusal.
 
 use OrderEvent as E;
+use runtime::SqlValue;
 
 use super::*;
 
@@ -614,4 +615,256 @@ fn an_order_counts_under_its_status_from_its_creation_on() {
     assert_eq!(counts(with([paid.clone(), vec![cancel()]].concat())), under("cancelled", [60_498, 0]));
     let refunded = OrderCommand::RecordRefunded { refund_id: refund_id(), amount_minor: 60_498 };
     assert_eq!(counts(with([paid, vec![cancel(), refunded]].concat())), under("cancelled", [60_498, 60_498]));
+}
+
+/// The rows that the read model has of an order after these commands, of which each comes a second after the one before.
+fn rows_after(commands: Vec<OrderCommand>) -> BTreeMap<String, Vec<SqlValue>> {
+    let (mut state, mut rows) = (None, BTreeMap::new());
+    for (at_ms, command) in (0..).step_by(1_000).zip(commands) {
+        for event in when(&state, command) {
+            OrderEntity::evolve(&mut state, &event);
+            write_rows(&mut rows, OrderEntity::views(&"ord_1".into(), &state, &event, at_ms));
+        }
+    }
+    rows
+}
+
+fn write_rows(rows: &mut BTreeMap<String, Vec<SqlValue>>, writes: Vec<ViewWrite>) {
+    for ViewWrite { sql, params } in writes {
+        match sql.split(' ').collect::<Vec<_>>()[..] {
+            ["INSERT", "INTO", table, ..] => drop(rows.insert(table.to_owned(), params)),
+            ["DELETE", "FROM", table, ..] => drop(rows.remove(table)),
+            _ => panic!("{sql}"),
+        }
+    }
+}
+
+fn values<const N: usize>(id: &str, numbers: [i64; N]) -> Vec<SqlValue> {
+    std::iter::once(id.into()).chain(numbers.map(SqlValue::Integer)).collect()
+}
+
+#[test]
+fn an_order_that_waits_for_its_stock_is_due_until_that_is_decided() {
+    let due = |commands| rows_after(commands).remove("orders_waiting");
+    assert_eq!(due(vec![submit()]), Some(values("ord_1", [300_000])));
+    assert_eq!(due(vec![submit(), reserved("sku_a")]), Some(values("ord_1", [300_000])), "half of it");
+    assert_eq!(due(pending()), None);
+    assert_eq!(due(vec![submit(), rejected("sku_a"), rejected("sku_b")]), None);
+    assert_eq!(due(vec![submit(), expire(300)]), None);
+
+    let late = [pending(), expired_during_its_payment(), vec![succeeded_at(at(1_000))]].concat();
+    assert_eq!(due(late.clone()), Some(values("ord_1", [1_060_000])), "it waits once more");
+    let half = [late.clone(), vec![committed("sku_a")]].concat();
+    assert_eq!(due(half.clone()), Some(values("ord_1", [1_060_000])));
+    assert_eq!(due([half.clone(), vec![committed("sku_b")]].concat()), None);
+    assert_eq!(due([half, vec![rejected("sku_b")]].concat()), None);
+    assert_eq!(due([late, vec![expire(1_060)]].concat()), None);
+}
+
+#[test]
+fn the_row_of_an_order_says_where_it_stands_and_when_that_changed() {
+    let shown = |commands| {
+        let mut row = rows_after([pending(), commands].concat()).remove("orders").unwrap();
+        let doc = row.pop().unwrap();
+        let SqlValue::Text(doc) = &doc else { panic!("{doc:?}") };
+        (row, serde_json::from_str::<Order>(doc).unwrap())
+    };
+    let row = |status: &str, [updated, expires]: [i64; 2], [captured, refunded]: [i64; 2]| -> Vec<SqlValue> {
+        let texts: [SqlValue; 3] = ["ord_1".into(), "usr_1".into(), status.into()];
+        let numbers = [0, updated, expires, 60_498, captured, refunded].map(SqlValue::Integer);
+        texts.into_iter().chain(numbers).chain(["USD".into()]).collect()
+    };
+    let paid = vec![pay_at(at(14 * 60)), succeeded()];
+    for (commands, expected) in [
+        (vec![], row("pending", [2_000, 900_000], [0, 0])),
+        (vec![pay_at(at(14 * 60))], row("payment_processing", [3_000, 1_440_000], [0, 0])),
+        (paid.clone(), row("paid", [4_000, 1_440_000], [60_498, 0])),
+        ([paid, vec![cancel(), refunded()]].concat(), row("cancelled", [6_000, 1_440_000], [60_498, 60_498])),
+    ] {
+        let (found, order) = shown(commands.clone());
+        assert_eq!(found, expected);
+        assert_eq!(order, with(commands).unwrap(), "and is the order itself");
+    }
+}
+
+/// The row of its debts: when they are due, how often they were asked for again, lines, refunds, money.
+fn debts_after(commands: Vec<OrderCommand>) -> Option<[i64; 5]> {
+    let row = rows_after(commands).remove("open_debts")?;
+    let [id, _since, numbers @ ..] = &row[..] else { panic!("{row:?}") };
+    assert_eq!(*id, SqlValue::from("ord_1"));
+    let numbers = numbers.iter().map(|value| match value {
+        SqlValue::Integer(number) => *number,
+        other => panic!("{other:?}"),
+    });
+    Some(numbers.collect::<Vec<_>>().try_into().unwrap())
+}
+
+#[test]
+fn an_order_has_a_row_of_its_debts_for_as_long_as_it_has_any() {
+    let released = |name: &str| OrderCommand::RecordStockSettled {
+        sku: sku(name),
+        standing: contracts::messages::ReservationStanding::Released,
+    };
+    assert_eq!(debts_after(pending()), None);
+    let paid = [pending(), vec![pay_at(at(2)), succeeded()]].concat();
+    assert_eq!(
+        debts_after(paid.clone()),
+        Some([34_000, 0, 2, 0, 0]),
+        "both lines are to be sold, from the fifth second on"
+    );
+    let half = [paid.clone(), vec![committed("sku_a")]].concat();
+    assert_eq!(debts_after(half.clone()), Some([35_000, 0, 1, 0, 0]));
+    let again = [half.clone(), vec![OrderCommand::AskAgain { round: 1 }]].concat();
+    assert_eq!(debts_after(again.clone()), Some([66_000, 1, 1, 0, 0]), "twice as long a pause");
+    assert_eq!(debts_after([again, vec![committed("sku_b")]].concat()), None);
+
+    let off = [half, vec![cancel()]].concat();
+    assert_eq!(debts_after(off.clone()), Some([36_000, 0, 2, 1, 60_498]));
+    let free = [off, vec![released("sku_a"), released("sku_b")]].concat();
+    assert_eq!(debts_after(free.clone()), Some([38_000, 0, 0, 1, 60_498]), "the money is still owed");
+    assert_eq!(debts_after([free, vec![refunded()]].concat()), None);
+}
+
+#[test]
+fn an_event_that_changes_no_debt_does_not_put_one_off() {
+    let paid = [pending(), vec![pay_at(at(2)), succeeded()]].concat();
+    let refused_meanwhile = [paid.clone(), vec![pay_with("pay_2", at(5))]].concat();
+    assert_eq!(debts_after(refused_meanwhile), debts_after(paid));
+    // A hold of nothing is no debt, and no row is written for it.
+    let nothing = Hold { reservation_id: draft().reservation_id, skus: vec![] };
+    let order = run(vec![submit()]);
+    assert!(crate::debts::row(&"ord_1".into(), order.as_ref(), &E::Rejected { hold: nothing }, 1).is_none());
+}
+
+#[test]
+fn money_of_an_order_that_never_was_is_shown_until_it_is_back_and_asked_for_by_nobody() {
+    let rows = rows_after(vec![succeeded()]);
+    assert_eq!(rows["open_debts"], values("ord_1", [0, i64::MAX, 0, 0, 1, 60_498]));
+    assert_eq!(rows.len(), 1, "there is no order to show");
+    assert_eq!(
+        rows_after(vec![succeeded(), pay_at(at(2))]),
+        rows,
+        "a payment that is refused has nothing to do with it"
+    );
+    assert!(rows_after(vec![succeeded(), refunded()]).is_empty());
+}
+
+#[test]
+fn an_order_without_a_line_is_refused() {
+    let empty = Draft { lines: vec![], subtotal_minor: 0, total_minor: 0, ..draft() };
+    assert!(empty.adds_up());
+    let command = OrderCommand::Submit { draft: Box::new(empty), now: at(0), payable_for_ms: 1 };
+    assert_eq!(OrderEntity::decide(&None, command), Err(OrderRefusal::DoesNotAddUp));
+    assert_eq!(
+        OrderEntity::decide(&run(vec![submit()]), submit()),
+        Err(OrderRefusal::Exists),
+        "nor is it placed twice"
+    );
+}
+
+#[test]
+fn a_payment_in_another_currency_is_refused_whatever_its_amount() {
+    let mut foreign = pay_at(at(2));
+    if let OrderCommand::StartPayment { currency, .. } = &mut foreign {
+        *currency = "EUR".parse().unwrap();
+    }
+    let events = when(&run(pending()), foreign);
+    assert!(matches!(&events[..], [E::PaymentRefused { reason, .. }] if reason == "amount_mismatch"), "{events:?}");
+}
+
+#[test]
+fn only_the_payment_that_an_order_waits_for_can_wait_for_its_buyer() {
+    let action_required_of = |name: &str| OrderCommand::RecordActionRequired { payment_id: id(PaymentId::parse, name) };
+    let confirmed_of = |name: &str| OrderCommand::RecordConfirmed { payment_id: id(PaymentId::parse, name) };
+    let processing = with(vec![pay_at(at(2))]);
+    assert_eq!(when(&processing, action_required()), vec![E::PaymentActionRequired { payment_id: payment() }]);
+    assert_eq!(when(&processing, confirmed()), vec![], "it did not wait");
+    assert_eq!(when(&processing, action_required_of("pay_2")), vec![]);
+    let waits = with(vec![pay_at(at(2)), action_required()]);
+    assert_eq!(when(&waits, action_required()), vec![], "that is known");
+    assert_eq!(when(&waits, confirmed()), vec![E::PaymentConfirmed { payment_id: payment() }]);
+    assert_eq!(when(&waits, confirmed_of("pay_2")), vec![]);
+    let paid = with(vec![pay_at(at(2)), succeeded()]);
+    assert_eq!((when(&paid, action_required()), when(&paid, confirmed())), (vec![], vec![]), "it is over");
+}
+
+#[test]
+fn a_cancellation_that_is_asked_for_twice_is_noted_once() {
+    let processing = with(vec![pay_at(at(2))]);
+    assert_eq!(when(&processing, cancel()), vec![E::CancelRequested { reason: "customer".into() }]);
+    assert_eq!(when(&with(vec![pay_at(at(2)), cancel()]), cancel()), vec![]);
+}
+
+#[test]
+fn an_order_that_cost_nothing_is_called_off_without_a_refund() {
+    let free = Draft { discount_minor: 60_498, total_minor: 0, ..draft() };
+    let submit = OrderCommand::Submit { draft: Box::new(free), now: at(0), payable_for_ms: 900_000 };
+    let mut pay = pay_at(at(2));
+    if let OrderCommand::StartPayment { amount_minor, .. } = &mut pay {
+        *amount_minor = 0;
+    }
+    let succeeded = OrderCommand::RecordPaymentSucceeded {
+        payment_id: payment(),
+        amount_minor: 0,
+        refund_id: refund_id(),
+        now: at(4),
+    };
+    let paid = run(vec![submit, reserved("sku_a"), reserved("sku_b"), pay, succeeded]);
+    let events = when(&paid, cancel());
+    assert!(matches!(events[..], [E::Cancelled { is_refund_required: false, .. }]), "{events:?}");
+}
+
+#[test]
+fn an_answer_of_the_stock_to_an_order_that_stands_changes_nothing() {
+    for state in [run(pending()), with(vec![pay_at(at(2))])] {
+        assert_eq!(when(&state, reserved("sku_a")), vec![]);
+        assert_eq!(when(&state, rejected("sku_a")), vec![]);
+    }
+    let late = with([expired_during_its_payment(), vec![succeeded_at(at(1_000))]].concat());
+    assert_eq!(
+        when(&late, reserved("sku_a")),
+        vec![],
+        "it has asked for the stock once more, and does not give it back"
+    );
+    assert_eq!(when(&late, committed("sku_c")), vec![], "what it never ordered");
+    let off = with(vec![cancel()]);
+    let events = when(&off, reserved("sku_a"));
+    assert!(matches!(&events[..], [E::HoldReturned { reason, .. }] if reason == "cancelled"), "{events:?}");
+}
+
+#[test]
+fn a_hold_under_another_reservation_is_none_of_an_orders() {
+    let other = OrderCommand::AnswerForHold { reservation_id: id(ReservationId::parse, "res_2"), sku: sku("sku_a") };
+    for state in [run(pending()), with(vec![pay_at(at(2)), succeeded()])] {
+        let events = when(&state, other.clone());
+        let [E::HoldReturned { hold, reason }] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((hold.reservation_id.as_str(), reason.as_str()), ("res_2", "not_of_this_order"));
+    }
+}
+
+#[test]
+fn only_the_whole_money_of_the_payment_that_ran_out_of_time_buys_the_stock_once_more() {
+    let money = |name: &str, amount_minor| OrderCommand::RecordPaymentSucceeded {
+        payment_id: id(PaymentId::parse, name),
+        amount_minor,
+        refund_id: refund_id(),
+        now: at(1_000),
+    };
+    let expired = with(expired_during_its_payment());
+    assert!(matches!(when(&expired, money("pay_1", 60_498))[..], [E::LatePaymentReceived { .. }]));
+    for (name, amount_minor) in [("pay_1", 60_497), ("pay_2", 60_498)] {
+        let events = when(&expired, money(name, amount_minor));
+        assert!(matches!(events[..], [E::RefundRequired { .. }]), "{events:?}");
+    }
+    let standing = run(pending());
+    let events = when(&standing, money("pay_1", 60_498));
+    assert!(matches!(events[..], [E::RefundRequired { .. }]), "{events:?}");
+}
+
+#[test]
+fn an_order_that_asks_for_its_stock_once_more_does_not_owe_its_release_any_more() {
+    let expired = with(expired_during_its_payment()).unwrap();
+    assert_eq!(expired.debts.stock.len(), 2);
+    let late = with([expired_during_its_payment(), vec![succeeded_at(at(1_000))]].concat()).unwrap();
+    assert!(late.debts.are_settled());
 }

@@ -181,3 +181,253 @@ fn asked_again(order_id: &OrderId, again: &AskedAgain) -> Vec<Message> {
 fn updated(order_id: OrderId, from: OrderStatus, to: OrderStatus, reason: Option<String>, version: u64) -> Message {
     Message::OrderUpdated { order_id, from: from.name().to_owned(), to: to.name().to_owned(), reason, version }
 }
+
+#[cfg(test)]
+mod tests {
+    use contracts::{
+        Currency, OrderedLine, PaymentId, ProductId, Quantity, RefundId, ReservationId, Sku, UserId,
+        messages::Settlement,
+    };
+    use runtime::testkit::golden;
+
+    use super::*;
+
+    fn order_id() -> OrderId {
+        OrderId::parse("ord_1").unwrap()
+    }
+
+    fn payment_id() -> PaymentId {
+        PaymentId::parse("pay_1").unwrap()
+    }
+
+    fn refund_id() -> RefundId {
+        RefundId::parse("rfnd_1").unwrap()
+    }
+
+    fn reservation_id() -> ReservationId {
+        ReservationId::parse("res_1").unwrap()
+    }
+
+    fn sku(name: &str) -> Sku {
+        Sku::parse(name).unwrap()
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn draft() -> Box<Draft> {
+        let line = |name: &str, quantity| OrderedLine {
+            sku: sku(name),
+            product_id: ProductId::parse("prod_1").unwrap(),
+            name: "Lamp".into(),
+            quantity: Quantity::new(quantity).unwrap(),
+            unit_price_minor: 500,
+            line_total_minor: 500 * i64::from(quantity),
+        };
+        Box::new(Draft {
+            order_id: order_id(),
+            reservation_id: reservation_id(),
+            user_id: UserId::parse("usr_1").unwrap(),
+            lines: vec![line("sku_a", 2), line("sku_b", 1)],
+            currency: Currency::USD,
+            subtotal_minor: 1_500,
+            discount_minor: 100,
+            tax_minor: 30,
+            shipping_minor: 4,
+            total_minor: 1_434,
+            shipping_address: None,
+        })
+    }
+
+    fn hold() -> Hold {
+        Hold { reservation_id: reservation_id(), skus: vec![sku("sku_a"), sku("sku_b")] }
+    }
+
+    /// What the first event of an order tells.
+    fn told(event: OrderEvent) -> Vec<Message> {
+        let recorded = golden::history::<OrderEntity>("ord_1", &[event]);
+        outbox(&recorded[0]).unwrap().into_iter().map(|envelope| envelope.message).collect()
+    }
+
+    fn released(reason: &str) -> Vec<Message> {
+        let release = |name| Message::ReleaseStock {
+            sku: sku(name),
+            reservation_id: reservation_id(),
+            order_id: order_id(),
+            reason: reason.to_owned(),
+        };
+        ["sku_a", "sku_b"].map(release).into()
+    }
+
+    fn committed() -> Vec<Message> {
+        let commit =
+            |name| Message::CommitStock { sku: sku(name), reservation_id: reservation_id(), order_id: order_id() };
+        ["sku_a", "sku_b"].map(commit).into()
+    }
+
+    fn changed(from: &str, to: &str, reason: Option<&str>) -> Message {
+        let (from, to, reason) = (from.to_owned(), to.to_owned(), reason.map(str::to_owned));
+        Message::OrderUpdated { order_id: order_id(), from, to, reason, version: 1 }
+    }
+
+    #[test]
+    fn an_order_asks_for_the_stock_of_each_line_and_gives_all_of_it_back_when_it_is_not_to_be() {
+        let reserve = |name, quantity| Message::ReserveStock {
+            sku: sku(name),
+            reservation_id: reservation_id(),
+            order_id: order_id(),
+            quantity: Quantity::new(quantity).unwrap(),
+            expires_at: at(900),
+        };
+        let submitted = OrderEvent::Submitted { draft: draft(), at: at(0), expires_at: at(900) };
+        assert_eq!(told(submitted), [reserve("sku_a", 2), reserve("sku_b", 1)]);
+        assert_eq!(told(OrderEvent::Rejected { hold: hold() }), released("out_of_stock"));
+        assert_eq!(told(OrderEvent::PlacingTimedOut { hold: hold() }), released("not_answered"));
+        let returned = OrderEvent::HoldReturned { hold: hold(), reason: "late_payment".into() };
+        assert_eq!(told(returned), released("late_payment"));
+    }
+
+    #[test]
+    fn an_order_that_stands_is_told_of_as_it_was_ordered() {
+        let draft = draft();
+        let created = OrderEvent::Created { draft: draft.clone(), at: at(1), expires_at: at(900) };
+        assert_eq!(
+            told(created),
+            [Message::OrderCreated {
+                order_id: order_id(),
+                user_id: draft.user_id,
+                items: draft.lines,
+                subtotal_minor: 1_500,
+                discount_minor: 100,
+                tax_minor: 30,
+                shipping_minor: 4,
+                total_minor: 1_434,
+                currency: Currency::USD,
+                reservation_id: reservation_id(),
+                expires_at: at(900),
+            }]
+        );
+    }
+
+    #[test]
+    fn a_payment_hears_whether_it_may_go_ahead_and_the_world_what_became_of_it() {
+        let (payment_id, order_id) = (payment_id(), order_id());
+        let started = OrderEvent::PaymentStarted { payment_id: payment_id.clone(), attempt: 1, expires_at: at(600) };
+        let approve = Message::ApprovePayment {
+            payment_id: payment_id.clone(),
+            order_id: order_id.clone(),
+            expires_at: Some(at(600)),
+        };
+        assert_eq!(told(started), [approve, changed("pending", "payment_processing", None)]);
+        let reason = || "already_paid".to_owned();
+        assert_eq!(
+            told(OrderEvent::PaymentRefused { payment_id: payment_id.clone(), reason: reason() }),
+            [Message::RejectPayment { payment_id: payment_id.clone(), order_id: order_id.clone(), reason: reason() }]
+        );
+        assert_eq!(
+            told(OrderEvent::PaymentVoidRequested { payment_id: payment_id.clone(), reason: reason() }),
+            [Message::VoidPayment { payment_id: payment_id.clone(), order_id, reason: reason() }]
+        );
+        let failed = OrderEvent::PaymentFailed { payment_id: payment_id.clone(), decline_code: "card_declined".into() };
+        assert_eq!(told(failed), [changed("payment_processing", "pending", Some("card_declined"))]);
+        let voided = OrderEvent::PaymentVoided { payment_id, reason: "superseded".into() };
+        assert_eq!(told(voided), [changed("payment_processing", "pending", Some("superseded"))]);
+    }
+
+    #[test]
+    fn a_paid_order_has_its_stock_sold_once_and_the_world_hears_of_the_money() {
+        let paid = |from| OrderEvent::Paid {
+            payment_id: payment_id(),
+            amount_minor: 1_434,
+            currency: Currency::USD,
+            hold: hold(),
+            from,
+        };
+        let (payment_id, order_id) = (payment_id(), order_id());
+        let money = [Message::OrderPaid { order_id, payment_id, amount_minor: 1_434, currency: Currency::USD }];
+        let changed_from = |from| [changed(from, "paid", None)];
+        assert_eq!(
+            told(paid(OrderStatus::PaymentProcessing)),
+            [&committed()[..], &money, &changed_from("payment_processing")].concat()
+        );
+        // Taken once more it was sold when it was taken.
+        assert_eq!(told(paid(OrderStatus::Cancelled)), [&money[..], &changed_from("cancelled")].concat());
+        assert_eq!(told(OrderEvent::HoldCommitted { hold: hold() }), committed());
+        let late = OrderEvent::LatePaymentReceived {
+            payment_id: self::payment_id(),
+            amount_minor: 1_434,
+            refund_id: refund_id(),
+            until: at(60),
+            hold: hold(),
+        };
+        assert_eq!(told(late), committed());
+    }
+
+    #[test]
+    fn an_order_that_is_called_off_sets_its_stock_free_and_has_its_money_given_back() {
+        let cancelled = OrderEvent::Cancelled {
+            from: OrderStatus::Paid,
+            reason: "customer".into(),
+            is_refund_required: true,
+            hold: hold(),
+        };
+        let (order_id, reason) = (order_id(), "customer".to_owned());
+        let off = Message::OrderCancelled { order_id: order_id.clone(), reason: reason.clone(), refund_required: true };
+        let expected = [released("customer"), vec![off, changed("paid", "cancelled", Some("customer"))]].concat();
+        assert_eq!(told(cancelled), expected);
+        let (payment_id, refund_id) = (payment_id(), refund_id());
+        let required = OrderEvent::RefundRequired {
+            payment_id: payment_id.clone(),
+            refund_id: refund_id.clone(),
+            amount_minor: 1_434,
+            reason: reason.clone(),
+        };
+        assert_eq!(
+            told(required),
+            [Message::RefundPayment { payment_id, order_id, refund_id, amount_minor: 1_434, reason }]
+        );
+    }
+
+    #[test]
+    fn all_that_is_asked_for_again_is_asked_of_whoever_owes_it() {
+        let owed = |name, wanted| OwedStock { sku: sku(name), wanted };
+        let again = OrderEvent::DebtsAskedAgain(Box::new(AskedAgain {
+            round: 1,
+            reservation_id: reservation_id(),
+            stock: vec![owed("sku_a", Settlement::Committed), owed("sku_b", Settlement::Released)],
+            refunds: vec![OwedRefund {
+                refund_id: refund_id(),
+                payment_id: payment_id(),
+                amount_minor: 700,
+                reason: "customer".into(),
+            }],
+        }));
+        let settle = |name, wanted| Message::SettleStock {
+            sku: sku(name),
+            reservation_id: reservation_id(),
+            order_id: order_id(),
+            wanted,
+        };
+        let refund = Message::SettleRefund {
+            payment_id: payment_id(),
+            order_id: order_id(),
+            refund_id: refund_id(),
+            amount_minor: 700,
+            reason: "customer".into(),
+        };
+        let expected = [settle("sku_a", Settlement::Committed), settle("sku_b", Settlement::Released), refund];
+        assert_eq!(told(again), expected);
+    }
+
+    #[test]
+    fn a_foreign_stream_is_told_to_nobody_and_what_cannot_be_read_is_an_error() {
+        let recorded = golden::history::<OrderEntity>("ord_1", &[OrderEvent::Rejected { hold: hold() }]).remove(0);
+        assert_eq!(outbox(&Recorded { stream: "operation/x".into(), ..recorded.clone() }), Ok(vec![]));
+        for damaged in
+            [Recorded { stream: "order/".into(), ..recorded.clone() }, Recorded { payload: "{".into(), ..recorded }]
+        {
+            assert!(matches!(outbox(&damaged), Err(JournalError::Corrupt(_))), "{damaged:?}");
+        }
+    }
+}

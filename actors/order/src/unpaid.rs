@@ -239,10 +239,21 @@ fn is_unpaid(order: &Order) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use contracts::{Currency, PaymentId, ProductId, Quantity, ReservationId, Sku};
+    use std::time::Duration;
+
+    use contracts::{Currency, PaymentId, ProductId, Quantity, RefundId, ReservationId, Sku};
+    use ractor::{Actor, ActorRef};
+    use runtime::{
+        CommandId, Gate, Roster,
+        journal::memory::{Faults, MemoryDisk, MemoryJournal},
+        supervision::{Supervisor, SupervisorMessage, SupervisorSpec},
+    };
 
     use super::*;
-    use crate::order::Hold;
+    use crate::{
+        order::{Hold, OrderCommand},
+        service::VIEWS,
+    };
 
     const CAP: Cap = Cap { orders_max: 3, units_max: 10 };
 
@@ -354,5 +365,99 @@ mod tests {
         assert_eq!(unpaid.of(&user(1)).into_keys().collect::<Vec<_>>(), [order_id(9)]);
         unpaid.sweep(at(109 + 60 * 60));
         assert_eq!(unpaid.0.owners.len(), 1, "it has just been searched");
+    }
+
+    #[test]
+    fn beyond_its_room_an_order_is_not_counted_until_another_has_ended() {
+        let unpaid = Unpaid::default();
+        let (buyer, far_off) = (user(9), Timestamp::from_millis(i64::MAX));
+        // As many orders of others as there is room for: none of them can have ended.
+        for number in 0..COUNTED_MAX as u128 {
+            unpaid.0.owners.insert(OrderId::from_ulid(number), user(1));
+        }
+        unpaid.hold(&draft(9, 9, &[1]), far_off);
+        assert!(unpaid.of(&buyer).is_empty());
+        unpaid.let_go(&OrderId::from_ulid(0));
+        unpaid.hold(&draft(9, 9, &[1]), far_off);
+        assert_eq!(unpaid.of(&buyer).into_keys().collect::<Vec<_>>(), [order_id(9)]);
+    }
+
+    /// The service, and its tree.
+    async fn started(disk: &MemoryDisk) -> (OrderService, ActorRef<SupervisorMessage>) {
+        let journal = MemoryJournal::open(disk, Faults::none()).await.unwrap();
+        let roster = Roster::new();
+        let service = OrderService::new(journal, &Gate::new(100), &roster);
+        let spec = SupervisorSpec::new("order", service.children());
+        let (tree, _) = Supervisor::spawn(None, Supervisor, (spec, roster)).await.unwrap();
+        (service, tree)
+    }
+
+    async fn stopped((service, tree): (OrderService, ActorRef<SupervisorMessage>)) {
+        tree.stop_and_wait(None, None).await.unwrap();
+        service.journal().close().await;
+    }
+
+    fn context() -> RequestContext {
+        RequestContext::new("test", Duration::from_secs(20))
+    }
+
+    /// Something happens to an order, and the count does not hear of it.
+    async fn unheard(service: &OrderService, number: u8, what: &str, command: OrderCommand) {
+        let command_id = CommandId::of(&[&number.to_string(), what]);
+        service.entities().ask(order_id(number).as_str(), command, context().command(command_id)).await.unwrap();
+    }
+
+    /// Orders `units` of one thing, and has them held.
+    async fn ordered_unheard(service: &OrderService, number: u8, of: u8, units: u32) {
+        let (draft, now) = (draft(number, of, &[units]), Timestamp::now());
+        let sku = draft.lines[0].sku.clone();
+        unheard(service, number, "submit", OrderCommand::Submit { draft, now, payable_for_ms: 900_000 }).await;
+        unheard(service, number, "reserved", OrderCommand::RecordReserved { sku, now }).await;
+    }
+
+    async fn cancelled_unheard(service: &OrderService, number: u8) {
+        let (reason, refund_id) = ("customer".to_owned(), RefundId::parse("rfnd_1").unwrap());
+        unheard(service, number, "cancel", OrderCommand::Cancel { reason, refund_id }).await;
+    }
+
+    #[tokio::test]
+    async fn the_orders_of_who_would_be_refused_are_asked_first_and_what_has_ended_is_struck_off() {
+        let disk = MemoryDisk::new(VIEWS).unwrap();
+        let running = started(&disk).await;
+        let service = &running.0;
+        let cap = Cap { orders_max: 2, units_max: 10 };
+        let admit = async |wanted| service.admit(&user(1), wanted, cap, &context()).await;
+        let far_off = Timestamp::from_millis(i64::MAX);
+        // One that stands, one that was never submitted, and one that is off.
+        ordered_unheard(service, 1, 1, 3).await;
+        ordered_unheard(service, 3, 1, 1).await;
+        cancelled_unheard(service, 3).await;
+        for (number, units) in [(1, 3), (2, 1), (3, 1)] {
+            service.unpaid.hold(&draft(number, 1, &[units]), far_off);
+        }
+        assert_eq!(admit(7).await, Ok(()));
+        assert_eq!(service.unpaid.of(&user(1)).into_keys().collect::<Vec<_>>(), [order_id(1)]);
+        let Err(OrderError::TooMuchUnpaid(refused)) = admit(8).await else { panic!("it stands") };
+        assert_eq!((refused.orders, refused.units, refused.wanted), (1, 3, 8));
+        cancelled_unheard(service, 1).await;
+        assert_eq!(admit(8).await, Ok(()));
+        stopped(running).await;
+    }
+
+    #[tokio::test]
+    async fn after_a_restart_what_is_unpaid_counts_as_before_and_nothing_else_does() {
+        let disk = MemoryDisk::new(VIEWS).unwrap();
+        let before = started(&disk).await;
+        ordered_unheard(&before.0, 1, 1, 3).await;
+        ordered_unheard(&before.0, 2, 1, 4).await;
+        ordered_unheard(&before.0, 3, 1, 5).await;
+        cancelled_unheard(&before.0, 3).await;
+        stopped(before).await;
+        let after = started(&disk).await;
+        after.0.count_unpaid().await.unwrap();
+        let held = after.0.unpaid.of(&user(1));
+        let units: Vec<(OrderId, u64)> = held.into_iter().map(|(order_id, held)| (order_id, held.units)).collect();
+        assert_eq!(units, [(order_id(1), 3), (order_id(2), 4)]);
+        stopped(after).await;
     }
 }
