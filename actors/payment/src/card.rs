@@ -140,4 +140,83 @@ mod tests {
         let card = Card::new("4111111111111111", 12, 2025, "123").unwrap();
         assert_eq!(format!("{card:?}"), "Card(visa ending in 1111)");
     }
+
+    /// Numbers that brands publish for tests.
+    const KNOWN: [(&str, &str, &str); 8] = [
+        ("4111111111111111", "visa", "1111"),
+        ("4222222222222", "visa", "2222"),
+        ("5555555555554444", "mastercard", "4444"),
+        ("2223003122003222", "mastercard", "3222"),
+        ("378282246310005", "amex", "0005"),
+        ("341111111111111", "amex", "1111"),
+        ("6011111111111117", "discover", "1117"),
+        ("30569309025904", "unknown", "5904"),
+    ];
+
+    #[test]
+    fn a_card_is_recognised_by_its_number_and_shown_by_its_last_four_digits() {
+        for (number, brand, last4) in KNOWN {
+            let card = Card::new(number, 12, 2025, "1234").unwrap();
+            assert_eq!((card.number(), card.brand(), card.last4()), (number, brand, last4));
+        }
+        let spaced = Card::new("4111 1111-1111 1111", 12, 2025, "123").unwrap();
+        assert_eq!(spaced.number(), "4111111111111111", "the provider is given the digits alone");
+    }
+
+    #[test]
+    fn a_brand_has_its_own_range_of_numbers() {
+        for (beginning, brand) in [
+            ("50", "unknown"),
+            ("51", "mastercard"),
+            ("55", "mastercard"),
+            ("56", "unknown"),
+            ("21", "unknown"),
+            ("22", "mastercard"),
+            ("27", "mastercard"),
+            ("28", "unknown"),
+            ("33", "unknown"),
+            ("35", "unknown"),
+            ("19", "unknown"),
+        ] {
+            let number = |check| format!("{beginning}0000000000000{check}");
+            let cards: Vec<Card> =
+                (0..10).filter_map(|check| Card::new(&number(check), 12, 2025, "123").ok()).collect();
+            assert_eq!(cards.len(), 1, "one check digit of ten is right: {beginning}");
+            assert_eq!(cards[0].brand(), brand, "{beginning}");
+        }
+    }
+
+    #[test]
+    fn a_digit_that_is_mistyped_anywhere_is_noticed() {
+        for (number, ..) in KNOWN {
+            for (place, digit) in number.bytes().enumerate() {
+                for other in (b'0'..=b'9').filter(|other| *other != digit) {
+                    let mut mistyped = number.as_bytes().to_vec();
+                    mistyped[place] = other;
+                    let mistyped = String::from_utf8(mistyped).unwrap();
+                    assert_eq!(field_of(&mistyped, 12, 2025, "123"), "card_number", "{mistyped}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_card_is_good_until_the_end_of_its_month() {
+        let card = Card::new("4111111111111111", 6, 2030, "123").unwrap();
+        for (year, month, is_expired) in
+            [(2030, 5, false), (2030, 6, false), (2030, 7, true), (2029, 12, false), (2031, 1, true)]
+        {
+            assert_eq!(card.is_expired(year, month), is_expired, "{month}/{year}");
+        }
+    }
+
+    #[test]
+    fn of_the_security_code_its_length_alone_is_told() {
+        for cvc in ["123", "1234"] {
+            assert_eq!(Card::new("4111111111111111", 6, 2030, cvc).unwrap().cvc_len(), cvc.len());
+        }
+        for cvc in ["12", "12345", ""] {
+            assert_eq!(field_of("4111111111111111", 6, 2030, cvc), "cvc");
+        }
+    }
 }
