@@ -114,10 +114,11 @@ fn envelope(recorded: &Recorded, index: usize, seq: Option<u64>, message: Messag
 
 #[cfg(test)]
 mod tests {
-    use contracts::{OrderId, Quantity, ReservationId};
-    use runtime::entity::EventPayload;
+    use contracts::{Currency, Money, OrderId, Quantity, ReservationId, messages::ReservationStanding};
+    use runtime::{entity::EventPayload, testkit::golden};
 
     use super::*;
+    use crate::{product::Content, specifications::Specifications};
 
     fn recorded(event: &StockEvent) -> Recorded {
         Recorded {
@@ -166,5 +167,120 @@ mod tests {
         ] {
             assert!(matches!(messages_of(&damaged), Err(JournalError::Corrupt(_))), "{damaged:?}");
         }
+    }
+
+    #[test]
+    fn a_new_product_is_told_of_and_its_first_units_are_sent_to_its_sku() {
+        let (product_id, sku) = (ProductId::parse("prod_1").unwrap(), Sku::parse("sku_1").unwrap());
+        let created = |initial_stock| ProductEvent::Created {
+            content: Content {
+                name: "Lamp".into(),
+                description: String::new(),
+                price: Money::from_minor(500, Currency::USD).unwrap(),
+                category: "lighting".into(),
+                images: vec![],
+                specifications: Specifications::parse("{}").unwrap(),
+            },
+            sku: sku.clone(),
+            initial_stock,
+            at: Timestamp::from_millis(1),
+        };
+        let told = |initial_stock| -> Vec<Message> {
+            let history = golden::history::<Product>("prod_1", &[created(initial_stock)]);
+            messages_of(&history[0]).unwrap().into_iter().map(|envelope| envelope.message).collect()
+        };
+        let new = Message::ProductCreated {
+            product_id: product_id.clone(),
+            version: 1,
+            price_minor: 500,
+            currency: Currency::USD,
+        };
+        let units = Message::ReceiveStock {
+            sku: sku.clone(),
+            product_id: product_id.clone(),
+            quantity: 12,
+            reason: INITIAL_STOCK.to_owned(),
+        };
+        assert_eq!(told(12), [new.clone(), units]);
+        assert_eq!(told(0), [new], "no units, no word of them");
+    }
+
+    #[test]
+    fn what_becomes_of_units_is_told_to_whoever_they_are_for() {
+        let (sku, order_id) = (Sku::parse("sku_1").unwrap(), OrderId::parse("ord_1").unwrap());
+        let (reservation_id, product_id) =
+            (ReservationId::parse("res_1").unwrap(), ProductId::parse("prod_1").unwrap());
+        let (quantity, expires_at) = (Quantity::new(3).unwrap(), Timestamp::from_millis(9));
+        let told = |event: StockEvent| messages_of(&recorded(&event)).unwrap().remove(0).message;
+        let adjusted = |delta, on_hand_after, reason: &str, reference| Message::StockAdjusted {
+            sku: sku.clone(),
+            delta,
+            on_hand_after,
+            reason: reason.to_owned(),
+            reference,
+        };
+        let received = StockEvent::Received { product_id, quantity: 12, reason: "bought".into(), on_hand_after: 15 };
+        assert_eq!(told(received), adjusted(12, 15, "bought", None));
+        let reference = Some("count-7".to_owned());
+        let counted = StockEvent::Adjusted {
+            delta: -2,
+            reason: "counted".into(),
+            reference: reference.clone(),
+            on_hand_after: 13,
+        };
+        assert_eq!(told(counted), adjusted(-2, 13, "counted", reference));
+        let reserved = StockEvent::Reserved {
+            reservation_id: reservation_id.clone(),
+            order_id: order_id.clone(),
+            quantity,
+            expires_at,
+            available_after: 10,
+        };
+        assert_eq!(
+            told(reserved),
+            Message::StockReserved {
+                reservation_id: reservation_id.clone(),
+                order_id: order_id.clone(),
+                sku: sku.clone(),
+                quantity,
+                available_after: 10,
+                expires_at,
+            }
+        );
+        let (is_sold, is_free) = {
+            let (reservation_id, order_id) = (reservation_id.clone(), order_id.clone());
+            (
+                Message::StockCommitted {
+                    reservation_id: reservation_id.clone(),
+                    order_id: order_id.clone(),
+                    sku: sku.clone(),
+                    quantity,
+                },
+                Message::StockReleased {
+                    reservation_id,
+                    order_id,
+                    sku: sku.clone(),
+                    quantity,
+                    reason: "customer".into(),
+                },
+            )
+        };
+        let sold = [
+            StockEvent::Committed { reservation_id: reservation_id.clone(), order_id: order_id.clone(), quantity },
+            StockEvent::Reacquired { reservation_id: reservation_id.clone(), order_id: order_id.clone(), quantity },
+        ];
+        assert_eq!(sold.map(told), [is_sold.clone(), is_sold]);
+        let reason = "customer".to_owned();
+        let released = StockEvent::Released {
+            reservation_id: reservation_id.clone(),
+            order_id: order_id.clone(),
+            quantity,
+            reason,
+        };
+        assert_eq!(told(released), is_free);
+        let standing = ReservationStanding::Released;
+        let settled =
+            StockEvent::Settled { reservation_id: reservation_id.clone(), order_id: order_id.clone(), standing };
+        assert_eq!(told(settled), Message::StockSettled { reservation_id, order_id, sku, standing });
     }
 }
