@@ -2,14 +2,13 @@
 //!
 //! # Layout
 //!
-//! - [`order`]: the entity: what an order is and becomes; [`command`] and [`event`] are its language, `decisions` its rules
-//! - [`late_payment`]: money that comes after the order's time
+//! - [`order`]: the entity: what an order is and becomes
 //! - [`outbox`]: which messages an order's events give rise to
 //! - [`inbox`]: which commands other services' messages give rise to
 //! - [`expiry`]: the clock of what waits: for stock, for payment, for stock once more
-//! - [`debts`]: what an order has asked for and was not answered; [`reconciler`]: who has it ask again
-//! - [`unpaid`]: how much a buyer holds without having paid
-//! - [`service`]: the use cases, and the tree
+//! - [`open_debts`]: what orders have asked for and were not answered; [`reconciler`]: who has them ask again
+//! - [`unpaid`]: how much a buyer holds without having paid; `cap`: whether it may be more
+//! - [`service`]: the use cases; `tree`: the actors
 //!
 //! # The saga
 //!
@@ -25,15 +24,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
-pub mod command;
-pub mod debts;
-mod decisions;
-pub mod event;
+mod cap;
 pub mod expiry;
-#[cfg(test)]
-mod golden_corpus;
 pub mod inbox;
-pub mod late_payment;
+pub mod open_debts;
 pub mod order;
 pub mod outbox;
 #[cfg(test)]
@@ -41,10 +35,10 @@ mod query_plans;
 pub mod reconciler;
 pub mod recovery;
 pub mod service;
+mod tree;
 pub mod unpaid;
-mod views;
 
-pub use order::{Address, Draft, Order, OrderEntity, OrderStatus, Shortfall, Terms};
-pub use reconciler::{DebtTotals, OpenDebt};
+pub use open_debts::{DebtTotals, OpenDebt};
+pub use order::{Address, Debts, Draft, Order, OrderEntity, OrderStatus, Shortfall, Terms};
 pub use service::{OrderError, OrderPage, OrderService, OrderTotals, VIEWS};
 pub use unpaid::{Cap, TooMuchUnpaid};

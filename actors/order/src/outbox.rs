@@ -6,10 +6,7 @@ use contracts::{
 };
 use runtime::{Entity, JournalError, Recorded, decode_event};
 
-use crate::{
-    debts::{AskedAgain, OwedRefund, OwedStock},
-    order::{Draft, Hold, OrderEntity, OrderEvent, OrderStatus},
-};
+use crate::order::{AskedAgain, Draft, Hold, OrderEntity, OrderEvent, OrderStatus, OwedRefund, OwedStock};
 
 /// The messages of one recorded event, in order.
 ///

@@ -1,24 +1,23 @@
 //! Who has an order ask again for what it was not answered.
 //!
 //! An actor in the order service's tree that looks, every few seconds, which orders wait too long for the stock or for the
-//! payments ([`crate::debts`]), and has each ask again: the order decides. Messages can be lost where a log forgets them before
+//! payments (its debts), and has each ask again: the order decides. Messages can be lost where a log forgets them before
 //! they were read, or lie with the dead letters; asking again is harmless, since whoever is asked knows what was done. It owns
 //! nothing: what is due is read from the view each time, page after page, so those that cannot be woken hold nobody up. When it
 //! dies its supervisor starts it again and nothing is lost. Whoever reads numbers for operators reads its last look.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::PoisonError, time::Duration};
 
 use contracts::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use runtime::{CommandId, JournalError, RequestContext};
-use serde::Serialize;
 
 use crate::{
-    debts::{DUE, IN_VAIN, WORTH_A_LOOK},
-    order::OrderCommand,
+    open_debts::{DebtTotals, OpenDebt, SHOWN_MAX},
+    order::{
+        OrderCommand,
+        views::{DUE_DEBTS, WORTH_A_LOOK},
+    },
     service::OrderService,
 };
 
@@ -28,53 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const ASKED_PER_LOOK_MAX: i64 = 100;
 /// How long one order may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The most orders that are shown.
-pub const SHOWN_MAX: i64 = 1_000;
-
-/// An order that owes money, or has asked in vain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OpenDebt {
-    /// Which.
-    pub order_id: String,
-    /// Since when, in milliseconds since the Unix epoch.
-    pub since_ms: i64,
-    /// How often it has asked again.
-    pub asked_again: i64,
-    /// SKUs of which it is not known whether they were sold, or set free, as it asked.
-    pub stock_lines: i64,
-    /// Refunds that are owed.
-    pub refunds: i64,
-    /// Their sum, in minor units.
-    pub owed_minor: i64,
-}
-
-/// The open debts in numbers, over the oldest [`SHOWN_MAX`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DebtTotals {
-    /// Refunds that are owed.
-    pub refunds: u64,
-    /// Their sum, in minor units.
-    pub owed_minor: u64,
-    /// Orders that have asked in vain, again and again.
-    pub in_vain: u64,
-}
-
-impl DebtTotals {
-    /// The numbers of these.
-    #[must_use]
-    pub fn of(debts: &[OpenDebt]) -> Self {
-        let sum = |number: fn(&OpenDebt) -> i64| debts.iter().map(|debt| number(debt).unsigned_abs()).sum();
-        Self {
-            refunds: sum(|debt| debt.refunds),
-            owed_minor: sum(|debt| debt.owed_minor),
-            in_vain: debts.iter().filter(|debt| debt.asked_again >= i64::from(IN_VAIN)).count() as u64,
-        }
-    }
-}
-
-/// The numbers of the last look.
-pub type DebtBoard = Arc<Mutex<DebtTotals>>;
-
 /// Where a look begins: behind (due, order) of the one before.
 pub type Cursor = Option<(i64, String)>;
 
@@ -105,7 +57,7 @@ impl OrderService {
     pub async fn ask_again(&self, now: Timestamp, after: Cursor) -> Result<Cursor, JournalError> {
         let (after_ms, after_id) = after.unwrap_or((i64::MIN, String::new()));
         let params = vec![now.as_millis().into(), after_ms.into(), after_id.as_str().into(), ASKED_PER_LOOK_MAX.into()];
-        let due = self.journal().query(DUE, params).await?;
+        let due = self.journal().query(DUE_DEBTS, params).await?;
         let mut last = None;
         for row in &due {
             let (due_ms, order_id) = (row.integer(0)?, row.text(1)?.to_owned());

@@ -1,4 +1,4 @@
-//! The order service: its use cases, and the children of its tree.
+//! The order service: its use cases.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -6,23 +6,19 @@ use std::{
 };
 
 use contracts::{Envelope, InboxError, OrderId, PaymentId, RefundId, Timestamp, UserId};
-use ractor::Actor;
 use runtime::{
     AskError, CommandId, CommandMeta, Entities, EntitiesConfig, Gate, Journal, JournalError, RequestContext, Roster,
     Row, ViewSchema,
-    deadlines::{self, Due},
+    deadlines::Due,
     operation::{self, Operation},
-    supervision::{ChildSpec, Restart},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    expiry::Overdue,
     inbox,
-    order::{Draft, Order, OrderCommand, OrderEntity, OrderRefusal, OrderStatus, Shortfall, Terms},
-    reconciler::{DebtBoard, DebtTotals, Reconciler},
+    open_debts::{DebtBoard, DebtTotals},
+    order::{Draft, Order, OrderCommand, OrderEntity, OrderRefusal, OrderStatus, Shortfall, Terms, views},
     unpaid::{TooMuchUnpaid, Unpaid},
-    views,
 };
 
 /// The read model: what the journal must be opened with.
@@ -123,20 +119,6 @@ impl OrderService {
     #[must_use]
     pub fn on_terms(self, terms: Terms) -> Self {
         Self { terms, ..self }
-    }
-
-    /// What its supervisor starts.
-    #[must_use]
-    pub fn children(&self) -> Vec<ChildSpec> {
-        let mut children = self.orders.shards();
-        children.extend(self.operations.shards());
-        children.push(deadlines::clock("expiry", Overdue(self.clone())));
-        let service = self.clone();
-        children.push(ChildSpec::new("reconciler", Restart::Permanent, move |supervisor| {
-            let service = service.clone();
-            async move { Ok(Reconciler::spawn_linked(None, Reconciler, service, supervisor).await?.0.get_cell()) }
-        }));
-        children
     }
 
     /// The open debts as the reconciler saw them last.

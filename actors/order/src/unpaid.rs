@@ -20,17 +20,9 @@ use std::{
 
 use contracts::{OrderId, OrderedLine, Timestamp, UserId};
 use dashmap::DashMap;
-use runtime::{JournalError, RequestContext};
 
-use crate::{
-    order::{Draft, Order, OrderEvent, OrderStatus},
-    service::{OrderError, OrderService, read_order},
-};
+use crate::order::{Draft, OrderEvent, PAYABLE_FOR_MS};
 
-/// Orders read at once when the count is made.
-const PAGE: i64 = 1_000;
-/// Orders of one buyer that are asked themselves before the buyer is refused: more are only held where no cap was.
-const ASKED_MAX: usize = 100;
 /// Orders counted at once: about 250 bytes each. Beyond it an order is not counted, which harms nobody but the cap.
 const COUNTED_MAX: usize = 500_000;
 /// A full count is searched for orders that must have ended long ago at most this often, in milliseconds …
@@ -40,7 +32,7 @@ const FORGOTTEN_AFTER_MS: i64 = 60 * 60 * 1_000;
 /// The least that a refused buyer is told to wait, in seconds.
 const RETRY_AFTER_SECONDS_MIN: i64 = 1;
 /// The most: by then an order without a payment has expired.
-const RETRY_AFTER_SECONDS_MAX: i64 = crate::order::PAYABLE_FOR_MS / 1_000;
+const RETRY_AFTER_SECONDS_MAX: i64 = PAYABLE_FOR_MS / 1_000;
 
 /// What one buyer may hold unpaid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +62,7 @@ pub struct TooMuchUnpaid {
 
 /// One unpaid order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
+pub(crate) struct Held {
     units: u64,
     expires_at: Timestamp,
 }
@@ -157,12 +149,12 @@ impl Unpaid {
         }
     }
 
-    fn of(&self, user_id: &UserId) -> BTreeMap<OrderId, Held> {
+    pub(crate) fn of(&self, user_id: &UserId) -> BTreeMap<OrderId, Held> {
         self.0.held.get(user_id).map(|held| held.clone()).unwrap_or_default()
     }
 
     /// Whether `user_id` may order `wanted` units more.
-    fn admit(&self, user_id: &UserId, wanted: u64, cap: Cap, now: Timestamp) -> Result<(), TooMuchUnpaid> {
+    pub(crate) fn admit(&self, user_id: &UserId, wanted: u64, cap: Cap, now: Timestamp) -> Result<(), TooMuchUnpaid> {
         let held = self.of(user_id);
         let (orders, units) = (held.len() as u64, held.values().map(|held| held.units).sum::<u64>());
         if orders < cap.orders_max && units.saturating_add(wanted) <= cap.units_max {
@@ -177,66 +169,6 @@ impl Unpaid {
     }
 }
 
-impl OrderService {
-    /// Whether a buyer may order `wanted` units more, by what they hold unpaid. Asked before any stock is.
-    ///
-    /// # Errors
-    /// [`OrderError::TooMuchUnpaid`]; never for want of an answer: then the count decides as it is.
-    pub async fn admit(
-        &self,
-        user_id: &UserId,
-        wanted: u64,
-        cap: Cap,
-        context: &RequestContext,
-    ) -> Result<(), OrderError> {
-        let now = Timestamp::from_millis(context.at_ms);
-        if self.unpaid.admit(user_id, wanted, cap, now).is_ok() {
-            return Ok(());
-        }
-        let held: Vec<OrderId> = self.unpaid.of(user_id).into_keys().take(ASKED_MAX).collect();
-        for order_id in held {
-            let order = self
-                .entities()
-                .read(order_id.as_str(), context.deadline, |order, _| order.as_ref().is_some_and(is_unpaid));
-            match order.await {
-                Ok(true) => {}
-                // Ended, or never submitted: the process lost its asker. Should it be submitting at this moment, it is held
-                // again by its event.
-                Ok(false) => self.unpaid.let_go(&order_id),
-                Err(error) => {
-                    tracing::debug!(%order_id, %error, "an unpaid order does not answer");
-                    break;
-                }
-            }
-        }
-        self.unpaid.admit(user_id, wanted, cap, now).map_err(OrderError::TooMuchUnpaid)
-    }
-
-    /// Makes the count again from the view: before the service is found by anybody.
-    ///
-    /// # Errors
-    /// [`JournalError`] when the view cannot be read.
-    pub async fn count_unpaid(&self) -> Result<(), JournalError> {
-        let (mut after_ms, mut after_id) = (i64::MIN, String::new());
-        loop {
-            // Through the index of those that expire, which has the unpaid ones alone.
-            let sql = "SELECT doc, expires_ms, order_id FROM orders WHERE status IN ('pending', 'payment_processing') \
-                       AND (expires_ms, order_id) > (?1, ?2) ORDER BY expires_ms, order_id LIMIT ?3";
-            let rows = self.journal().query(sql, vec![after_ms.into(), after_id.into(), PAGE.into()]).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            (after_ms, after_id) = (last.integer(1)?, last.text(2)?.to_owned());
-            for row in &rows {
-                let order = read_order(row)?;
-                self.unpaid.hold(&order.draft, order.expires_at);
-            }
-        }
-    }
-}
-
-fn is_unpaid(order: &Order) -> bool {
-    matches!(order.status, OrderStatus::Placing | OrderStatus::Pending | OrderStatus::PaymentProcessing)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -244,15 +176,15 @@ mod tests {
     use contracts::{Currency, PaymentId, ProductId, Quantity, RefundId, ReservationId, Sku};
     use ractor::{Actor, ActorRef};
     use runtime::{
-        CommandId, Gate, Roster,
+        CommandId, Gate, RequestContext, Roster,
         journal::memory::{Faults, MemoryDisk, MemoryJournal},
         supervision::{Supervisor, SupervisorMessage, SupervisorSpec},
     };
 
     use super::*;
     use crate::{
-        order::{Hold, OrderCommand},
-        service::VIEWS,
+        order::{Hold, OrderCommand, OrderStatus},
+        service::{OrderError, OrderService, VIEWS},
     };
 
     const CAP: Cap = Cap { orders_max: 3, units_max: 10 };

@@ -13,11 +13,12 @@ use ulid::Ulid;
 
 use crate::{
     administrators::{self, ADMINISTRATORS_MAX, AdministratorsCommand, AdministratorsState},
+    commands::{at, fresh_command_id},
     email::Email,
     error::UserError,
     profile::Profile,
     role::{Authority, Grant, Role},
-    service::{UserService, at, fresh_command_id, read_profile},
+    service::{UserService, read_profile},
     session::RevokeReason,
     user::{UserAccount, UserCommand},
     validation::Registration,

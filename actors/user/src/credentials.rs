@@ -7,11 +7,12 @@ use runtime::{AskError, RequestContext};
 
 use crate::{
     access::carried_through,
+    commands::{at, fresh_command_id},
     error::UserError,
     password::{Password, Verdict},
     refusals::{Reason, Who},
     role::Authority,
-    service::{UserService, at, fresh_command_id},
+    service::UserService,
     session::RevokeReason,
     user::{UserAccount, UserCommand, UserRefusal},
     validation::{FieldError, words_about},

@@ -19,7 +19,8 @@
 
 pub mod access;
 pub mod administrators;
-pub mod credentials;
+pub mod commands;
+mod credentials;
 pub mod email;
 pub mod email_claim;
 pub mod error;

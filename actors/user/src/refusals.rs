@@ -18,8 +18,8 @@ use runtime::{CommandMeta, Entities, Gate, RequestContext};
 use sha2::Sha256;
 
 use crate::{
+    commands::{at, fresh_command_id},
     hex,
-    service::{at, fresh_command_id},
     user::{User, UserCommand},
 };
 

@@ -5,15 +5,15 @@
 
 use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
-use contracts::{Envelope, InboxError, Timestamp, UserId};
+use contracts::{Envelope, InboxError, UserId};
 use runtime::{
     AskError, CommandId, Entities, EntitiesConfig, Entity, Gate, Journal, JournalError, Recorded, RequestContext,
     Roster, Row, ViewSchema, supervision::ChildSpec,
 };
-use ulid::Ulid;
 
 use crate::{
     administrators::Administrators,
+    commands::{at, fresh_command_id},
     email::Email,
     email_claim::{EmailClaim, EmailClaimCommand, EmailClaimEvent, EmailTaken},
     error::UserError,
@@ -302,15 +302,6 @@ impl UserService {
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(Stored { profile: read_profile(row, 0)?, password_hash: row.text(1)?.to_owned() }))
     }
-}
-
-pub(crate) fn at(context: &RequestContext) -> Timestamp {
-    Timestamp::from_millis(context.at_ms)
-}
-
-/// A command that is asked once: what it means is in its entity's rules, not in its id.
-pub(crate) fn fresh_command_id(what: &str) -> CommandId {
-    CommandId::of(&[what, &Ulid::generate().to_string()])
 }
 
 pub(crate) fn read_profile(row: &Row, column: usize) -> Result<Profile, UserError> {

@@ -7,13 +7,14 @@ use contracts::{SessionId, Timestamp, UserId, claims::ACCESS_TOKEN_LIFETIME_SECO
 use runtime::{AskError, CommandId, RequestContext, SqlValue};
 
 use crate::{
+    commands::{at, fresh_command_id},
     email::Email,
     error::UserError,
     password::{Password, Verdict},
     profile::Profile,
     refresh_token::{RefreshToken, TokenHash},
     refusals::{Reason, Who},
-    service::{Stored, UserService, at, fresh_command_id},
+    service::{Stored, UserService},
     session::{RevokeReason, SESSION_LIFETIME_MS, SessionCommand, SessionEvent, SessionRefusal, Standing},
     signed_in::{SignedIn, Tokens},
     user::UserCommand,

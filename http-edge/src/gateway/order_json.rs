@@ -118,7 +118,7 @@ mod tests {
             owed: BTreeMap::new(),
             refunded_minor: 0,
             published: 0,
-            debts: order_service::debts::Debts::default(),
+            debts: order_service::Debts::default(),
             captured_by: BTreeSet::new(),
             is_action_required: false,
             late_payment: None,

@@ -1,12 +1,13 @@
 //! What happens to an order, as its journal has it.
 
-use contracts::{Currency, PaymentId, RefundId, Sku, Timestamp};
+use contracts::{Currency, PaymentId, RefundId, ReservationId, Sku, Timestamp, messages::Settlement};
 use runtime::entity::EventPayload;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    debts::AskedAgain,
-    order::{Draft, Hold, OrderStatus, Shortfall},
+use super::{
+    draft::Draft,
+    status::OrderStatus,
+    stock::{Hold, Shortfall},
 };
 
 /// What happened to an order. Each says all that the outside must hear, so that messages are made from it alone.
@@ -70,6 +71,41 @@ pub enum OrderEvent {
     StockSettled { sku: Sku },
     /// What has not been answered is asked for again.
     DebtsAskedAgain(Box<AskedAgain>),
+}
+
+/// A refund that the payment service has been asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedRefund {
+    /// Which.
+    pub refund_id: RefundId,
+    /// Of which payment.
+    pub payment_id: PaymentId,
+    /// How much, in minor units.
+    pub amount_minor: i64,
+    /// Such as `late_payment`.
+    pub reason: String,
+}
+
+/// Units that the product service has been asked to sell or to set free.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedStock {
+    /// Of which SKU.
+    pub sku: Sku,
+    /// What is to become of them.
+    pub wanted: Settlement,
+}
+
+/// All that an order waits for, to be asked for again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedAgain {
+    /// From 1.
+    pub round: u32,
+    /// Whose units.
+    pub reservation_id: ReservationId,
+    /// The units.
+    pub stock: Vec<OwedStock>,
+    /// The money.
+    pub refunds: Vec<OwedRefund>,
 }
 
 /// From where an order was paid before that was written down.
@@ -146,4 +182,14 @@ impl OrderEvent {
             | Self::DebtsAskedAgain(_) => 0,
         }
     }
+}
+
+/// Money is to be given back.
+pub(super) fn refund(payment_id: PaymentId, refund_id: RefundId, amount_minor: i64, reason: &str) -> OrderEvent {
+    OrderEvent::RefundRequired { payment_id, refund_id, amount_minor, reason: reason.to_owned() }
+}
+
+/// Stock is to be set free.
+pub(super) fn returned(hold: Hold, reason: &str) -> OrderEvent {
+    OrderEvent::HoldReturned { hold, reason: reason.to_owned() }
 }

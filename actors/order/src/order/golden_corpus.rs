@@ -8,8 +8,7 @@ use contracts::{
 };
 use runtime::{Recorded, event_samples, testkit::golden};
 
-use crate::debts::{AskedAgain, OwedRefund, OwedStock};
-use crate::order::{Address, Draft, Hold, OrderEntity, OrderEvent, OrderStatus, Shortfall};
+use super::{Address, AskedAgain, Draft, Hold, OrderEntity, OrderEvent, OrderStatus, OwedRefund, OwedStock, Shortfall};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(1_700_000_000 + seconds)

@@ -1,139 +1,47 @@
-//! An order: one writer decides what it becomes.
+//! An order as it stands, and how events change it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contracts::{
-    Currency, OrderId, OrderedLine, PAYMENT_ATTEMPTS_MAX, PaymentId, Quantity, RefundId, ReservationId, Sku, Timestamp,
-    UserId,
-};
-use runtime::{Entity, EntityId, ViewWrite, totals::Counts};
+use contracts::{PAYMENT_ATTEMPTS_MAX, PaymentId, Quantity, RefundId, Sku, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{debts::Debts, decisions, late_payment::LatePayment, views};
-
-pub use crate::{command::OrderCommand, event::OrderEvent};
-
-/// How long an order may wait for the answers about its stock, in milliseconds; then it is given up and nothing is held. A bus
-/// that is away for a few minutes loses no order.
-pub const PLACING_FOR_MS: i64 = 5 * 60 * 1_000;
-
-/// How long an unpaid order holds its stock, in milliseconds, unless the shop says otherwise: 15 minutes.
-pub const PAYABLE_FOR_MS: i64 = 15 * 60 * 1_000;
-/// How long a payment may take, in milliseconds, unless the shop says otherwise: 10 minutes.
-pub const PAYMENT_WINDOW_MS: i64 = 10 * 60 * 1_000;
-
-/// The shop's terms: how long stock is held for whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// How long an unpaid order holds its stock, in milliseconds.
-    pub payable_for_ms: i64,
-    /// How long a payment may take, in milliseconds: the reservation is held at least that long once one has begun.
-    pub payment_window_ms: i64,
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        Self { payable_for_ms: PAYABLE_FOR_MS, payment_window_ms: PAYMENT_WINDOW_MS }
-    }
-}
+use super::{
+    debts::Debts,
+    draft::Draft,
+    event::OrderEvent,
+    status::OrderStatus,
+    stock::{Hold, Shortfall},
+    terms::PLACING_FOR_MS,
+};
 
 /// The reason of a cancellation that nobody asked for: its time was over.
 pub const EXPIRED: &str = "expired";
 
-/// Where to send it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the fields are those of every address")]
-pub struct Address {
-    pub street: String,
-    pub city: String,
-    pub state: String,
-    pub zip: String,
-    pub country: String,
-}
-
-/// What a buyer wants, priced by the shop. Lines of the same SKU have been summed up.
+/// Money that came after its time, while the stock is asked for once more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the fields are named by the API, one to one")]
-pub struct Draft {
-    pub order_id: OrderId,
-    pub reservation_id: ReservationId,
-    pub user_id: UserId,
-    pub lines: Vec<OrderedLine>,
-    pub currency: Currency,
-    pub subtotal_minor: i64,
-    pub discount_minor: i64,
-    pub tax_minor: i64,
-    pub shipping_minor: i64,
-    pub total_minor: i64,
-    pub shipping_address: Option<Address>,
+pub struct LatePayment {
+    /// By which payment.
+    pub payment_id: PaymentId,
+    /// How much, in minor units.
+    pub amount_minor: i64,
+    /// The id of the refund, should the stock not be there.
+    pub refund_id: RefundId,
+    /// Until when it is waited for.
+    pub until: Timestamp,
+    /// The lines that are there once more.
+    pub acquired: Vec<Sku>,
+    /// The lines that are not.
+    pub missing: Vec<Sku>,
 }
 
-impl Draft {
-    /// True when `total = Σ lines − discount + tax + shipping` and every line is its unit price times its quantity.
-    #[must_use]
-    pub fn adds_up(&self) -> bool {
-        let line_is_right = |line: &OrderedLine| {
-            i128::from(line.unit_price_minor) * i128::from(line.quantity.get()) == i128::from(line.line_total_minor)
-        };
-        let subtotal: i128 = self.lines.iter().map(|line| i128::from(line.line_total_minor)).sum();
-        let total =
-            subtotal - i128::from(self.discount_minor) + i128::from(self.tax_minor) + i128::from(self.shipping_minor);
-        self.lines.iter().all(line_is_right)
-            && subtotal == i128::from(self.subtotal_minor)
-            && total == i128::from(self.total_minor)
+impl LatePayment {
+    fn new(payment_id: &PaymentId, amount_minor: i64, refund_id: &RefundId, until: Timestamp) -> Self {
+        let (payment_id, refund_id) = (payment_id.clone(), refund_id.clone());
+        Self { payment_id, amount_minor, refund_id, until, acquired: Vec::new(), missing: Vec::new() }
     }
-}
 
-/// A line for which there is not enough.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shortfall {
-    /// Which.
-    pub sku: Sku,
-    /// How many were wanted.
-    pub requested: Quantity,
-    /// How many there were.
-    pub available: i64,
-}
-
-/// Stock that is held for an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
-    /// Under which reservation.
-    pub reservation_id: ReservationId,
-    /// Of which SKUs.
-    pub skus: Vec<Sku>,
-}
-
-/// Where an order stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OrderStatus {
-    /// The stock is being asked for. Nobody has been told of this order.
-    Placing,
-    /// There was not enough. Nobody has been told of this order but that.
-    Rejected,
-    /// It stands and waits for its payment.
-    Pending,
-    /// A payment is on its way.
-    PaymentProcessing,
-    /// It is paid.
-    Paid,
-    /// It is off.
-    Cancelled,
-}
-
-impl OrderStatus {
-    /// The name in the API and on topics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Placing => "placing",
-            Self::Rejected => "rejected",
-            Self::Pending => "pending",
-            Self::PaymentProcessing => "payment_processing",
-            Self::Paid => "paid",
-            Self::Cancelled => "cancelled",
-        }
+    pub(super) fn is_answered(&self, sku: &Sku) -> bool {
+        self.acquired.contains(sku) || self.missing.contains(sku)
     }
 }
 
@@ -267,81 +175,21 @@ impl Order {
         matches!(self.status, OrderStatus::Pending | OrderStatus::PaymentProcessing | OrderStatus::Paid)
     }
 
-    pub(crate) fn cancelled(&self, reason: &str, is_refund_required: bool) -> OrderEvent {
+    pub(super) fn cancelled(&self, reason: &str, is_refund_required: bool) -> OrderEvent {
         OrderEvent::Cancelled { from: self.status, reason: reason.to_owned(), is_refund_required, hold: self.hold() }
     }
 
-    pub(crate) fn is_answered(&self, sku: &Sku) -> bool {
+    pub(super) fn is_answered(&self, sku: &Sku) -> bool {
         self.reserved.contains(sku) || self.shortfalls.iter().any(|shortfall| shortfall.sku == *sku)
     }
 
-    pub(crate) fn answered(&self) -> usize {
+    pub(super) fn answered(&self) -> usize {
         self.reserved.len() + self.shortfalls.len()
     }
 }
 
-/// Why not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OrderRefusal {
-    /// There is no such order.
-    Unknown,
-    /// There is one of this id already.
-    Exists,
-    /// The sums are wrong, or there is no line: a fault of the caller's program.
-    DoesNotAddUp,
-    /// Not from where it stands.
-    InvalidTransition {
-        /// Where it stands.
-        from: String,
-    },
-}
-
-/// The entity; its id is the order's id.
-pub struct OrderEntity;
-
-impl Entity for OrderEntity {
-    const KIND: &'static str = "order";
-    type State = Option<Order>;
-    type Command = OrderCommand;
-    type Event = OrderEvent;
-    type Refusal = OrderRefusal;
-
-    fn decide(state: &Option<Order>, command: OrderCommand) -> Result<Vec<OrderEvent>, OrderRefusal> {
-        match state {
-            None => decisions::without_order(command),
-            Some(order) => decisions::of_order(order, command),
-        }
-    }
-
-    fn evolve(state: &mut Option<Order>, event: &OrderEvent) {
-        if let OrderEvent::Submitted { draft, at, expires_at } = event {
-            *state = Some(submitted(draft, *at, *expires_at));
-        } else if let Some(order) = state {
-            evolve_order(order, event);
-            order.published += event.publishes();
-            order.debts.note(event);
-        }
-    }
-
-    fn published(state: &Option<Order>) -> Option<u64> {
-        Some(state.as_ref().map_or(0, |order| order.published))
-    }
-
-    const TABLES: &'static [&'static str] = &[views::TABLES];
-    const STATE_VERSION: u32 = 2;
-    const VIEW_VERSION: u32 = 2;
-    const ADD_TO_TOTALS: &'static str = views::ADD_TO_SUMS;
-
-    fn counts(state: &Option<Order>) -> Option<Counts> {
-        state.as_ref().and_then(views::counts)
-    }
-
-    fn views(id: &EntityId, state: &Option<Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
-        views::of(id, state.as_ref(), event, at_ms)
-    }
-}
-
-fn submitted(draft: &Draft, at: Timestamp, expires_at: Timestamp) -> Order {
+/// An order that was submitted.
+pub(super) fn submitted(draft: &Draft, at: Timestamp, expires_at: Timestamp) -> Order {
     Order {
         draft: draft.clone(),
         status: OrderStatus::Placing,
@@ -373,7 +221,8 @@ fn count_captured(order: &mut Order, payment_id: &PaymentId, amount_minor: i64) 
     }
 }
 
-fn evolve_order(order: &mut Order, event: &OrderEvent) {
+/// Applies an event to an order.
+pub(super) fn evolve(order: &mut Order, event: &OrderEvent) {
     match event {
         OrderEvent::Submitted { .. }
         | OrderEvent::PaymentRefused { .. }
@@ -453,7 +302,3 @@ fn evolve_order(order: &mut Order, event: &OrderEvent) {
     }
     order.revision += 1;
 }
-
-#[cfg(test)]
-#[path = "order_tests.rs"]
-mod tests;

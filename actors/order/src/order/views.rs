@@ -3,10 +3,7 @@
 
 use runtime::{EntityId, ViewWrite, totals::Counts};
 
-use crate::{
-    debts,
-    order::{Order, OrderEvent, OrderStatus},
-};
+use super::{debts::pause_ms, event::OrderEvent, state::Order, status::OrderStatus};
 
 /// The tables.
 pub const TABLES: &str = "
@@ -99,9 +96,22 @@ const UPSERT: &str = "INSERT INTO orders (order_id, user_id, status, created_ms,
                       expires_ms = excluded.expires_ms, captured_minor = excluded.captured_minor, \
                       refunded_minor = excluded.refunded_minor, doc = excluded.doc";
 
+const UPSERT_DEBTS: &str = "INSERT INTO open_debts (order_id, since_ms, due_ms, asked_again, stock_lines, refunds, owed_minor) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (order_id) DO UPDATE SET due_ms = excluded.due_ms, \
+                      asked_again = excluded.asked_again, stock_lines = excluded.stock_lines, \
+                      refunds = excluded.refunds, owed_minor = excluded.owed_minor";
+const DELETE_DEBTS: &str = "DELETE FROM open_debts WHERE order_id = ?1";
+
+/// Those due at a time, behind one of them.
+pub const DUE_DEBTS: &str = "SELECT due_ms, order_id, asked_again FROM open_debts WHERE due_ms <= ?1 \
+                       AND (due_ms, order_id) > (?2, ?3) ORDER BY due_ms, order_id LIMIT ?4";
+/// Those that an operator should see, the oldest first: money that is owed, and what was asked for again and again.
+pub const WORTH_A_LOOK: &str = "SELECT order_id, since_ms, asked_again, stock_lines, refunds, owed_minor FROM open_debts \
+                                WHERE refunds > 0 OR asked_again >= 3 ORDER BY since_ms, order_id LIMIT ?1";
+
 /// The rows after an event: the order's own, and until when it waits for its stock.
 pub fn of(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) -> Vec<ViewWrite> {
-    let mut writes = Vec::from_iter(debts::row(id, order, event, at_ms));
+    let mut writes = Vec::from_iter(debts_row(id, order, event, at_ms));
     if let Some(order) = order {
         writes.extend(row(id, order, event, at_ms));
         writes.extend(waiting(id, order, event));
@@ -165,4 +175,72 @@ fn row(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Option<V
         doc.into(),
     ];
     Some(ViewWrite::new(UPSERT, params))
+}
+
+/// The row of an order's open debts after an event.
+pub(super) fn debts_row(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) -> Option<ViewWrite> {
+    let Some(order) = order else { return debts_row_without_order(id, event, at_ms) };
+    let changes_debts = match event {
+        OrderEvent::Paid { hold, .. }
+        | OrderEvent::Cancelled { hold, .. }
+        | OrderEvent::Rejected { hold }
+        | OrderEvent::PlacingTimedOut { hold }
+        | OrderEvent::LatePaymentReceived { hold, .. }
+        | OrderEvent::HoldCommitted { hold }
+        | OrderEvent::HoldReturned { hold, .. } => !hold.skus.is_empty(),
+        OrderEvent::StockSettled { .. }
+        | OrderEvent::RefundRequired { .. }
+        | OrderEvent::Refunded { .. }
+        | OrderEvent::DebtsAskedAgain(_) => true,
+        OrderEvent::Submitted { .. }
+        | OrderEvent::LineReserved { .. }
+        | OrderEvent::LineRejected { .. }
+        | OrderEvent::Created { .. }
+        | OrderEvent::PaymentStarted { .. }
+        | OrderEvent::PaymentRefused { .. }
+        | OrderEvent::PaymentActionRequired { .. }
+        | OrderEvent::PaymentConfirmed { .. }
+        | OrderEvent::PaymentFailed { .. }
+        | OrderEvent::PaymentVoidRequested { .. }
+        | OrderEvent::PaymentVoided { .. }
+        | OrderEvent::StockReacquired { .. }
+        | OrderEvent::StockNotReacquired { .. }
+        | OrderEvent::CancelRequested { .. } => false,
+    };
+    let debts = &order.debts;
+    match (changes_debts, debts.are_settled()) {
+        (false, _) => None,
+        (true, true) => Some(ViewWrite::new(DELETE_DEBTS, vec![(&**id).into()])),
+        (true, false) => {
+            let due_ms = at_ms.saturating_add(pause_ms(debts.asked_again));
+            let lines = i64::try_from(debts.stock.len()).unwrap_or(i64::MAX);
+            let refunds = i64::try_from(debts.refunds.len()).unwrap_or(i64::MAX);
+            Some(upsert_debts(id, at_ms, due_ms, debts.asked_again, [lines, refunds, debts.owed_minor()]))
+        }
+    }
+}
+
+/// Money that was captured for an order that never was: it is shown, and not asked for again, for there is no order to ask.
+fn debts_row_without_order(id: &EntityId, event: &OrderEvent, at_ms: i64) -> Option<ViewWrite> {
+    match event {
+        OrderEvent::RefundRequired { amount_minor, .. } => {
+            Some(upsert_debts(id, at_ms, i64::MAX, 0, [0, 1, *amount_minor]))
+        }
+        OrderEvent::Refunded { .. } => Some(ViewWrite::new(DELETE_DEBTS, vec![(&**id).into()])),
+        _ => None,
+    }
+}
+
+fn upsert_debts(id: &EntityId, since_ms: i64, due_ms: i64, asked_again: u32, debts: [i64; 3]) -> ViewWrite {
+    let [lines, refunds, owed_minor] = debts;
+    let params = vec![
+        (&**id).into(),
+        since_ms.into(),
+        due_ms.into(),
+        i64::from(asked_again).into(),
+        lines.into(),
+        refunds.into(),
+        owed_minor.into(),
+    ];
+    ViewWrite::new(UPSERT_DEBTS, params)
 }

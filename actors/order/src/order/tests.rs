@@ -1,6 +1,11 @@
 //! Given these events, when this is asked, then these events or that refusal.
 
+use std::collections::BTreeMap;
+
 use OrderEvent as E;
+use contracts::{
+    OrderId, OrderedLine, PAYMENT_ATTEMPTS_MAX, PaymentId, Quantity, RefundId, ReservationId, Sku, Timestamp, UserId,
+};
 use runtime::SqlValue;
 
 use super::*;
@@ -228,7 +233,7 @@ fn an_order_is_unpaid_until_money_is_captured_for_it() {
     assert_eq!(with(vec![pay_at(at(2)), succeeded()]).unwrap().payment_status(), "paid");
     // Money of an order that was never captured, back all the same: nothing is paid by that.
     let mut order = run(pending()).unwrap();
-    evolve_order(&mut order, &E::Refunded { refund_id: refund_id(), amount_minor: 60_498 });
+    state::evolve(&mut order, &E::Refunded { refund_id: refund_id(), amount_minor: 60_498 });
     assert_eq!(order.payment_status(), "unpaid");
 }
 
@@ -358,9 +363,9 @@ fn an_order_can_be_cancelled_exactly_while_its_cancellation_is_not_refused() {
 #[test]
 fn part_of_the_money_back_is_partially_refunded() {
     let mut order = with(vec![pay_at(at(2)), succeeded(), cancel()]).unwrap();
-    evolve_order(&mut order, &E::Refunded { refund_id: refund_id(), amount_minor: 60_497 });
+    state::evolve(&mut order, &E::Refunded { refund_id: refund_id(), amount_minor: 60_497 });
     assert_eq!(order.payment_status(), "partially_refunded");
-    evolve_order(&mut order, &E::Refunded { refund_id: id(RefundId::parse, "rfnd_2"), amount_minor: 1 });
+    state::evolve(&mut order, &E::Refunded { refund_id: id(RefundId::parse, "rfnd_2"), amount_minor: 1 });
     assert_eq!(order.payment_status(), "refunded");
 }
 
@@ -733,7 +738,7 @@ fn an_event_that_changes_no_debt_does_not_put_one_off() {
     // A hold of nothing is no debt, and no row is written for it.
     let nothing = Hold { reservation_id: draft().reservation_id, skus: vec![] };
     let order = run(vec![submit()]);
-    assert!(crate::debts::row(&"ord_1".into(), order.as_ref(), &E::Rejected { hold: nothing }, 1).is_none());
+    assert!(views::debts_row(&"ord_1".into(), order.as_ref(), &E::Rejected { hold: nothing }, 1).is_none());
 }
 
 #[test]

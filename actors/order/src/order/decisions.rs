@@ -2,9 +2,14 @@
 
 use contracts::{Currency, PaymentId, RefundId, ReservationId, Sku, Timestamp, messages::ReservationStanding};
 
-use crate::{
+use super::{
+    command::{OrderCommand, OrderRefusal},
+    draft::Draft,
+    event::{OrderEvent, refund, returned},
     late_payment,
-    order::{Draft, EXPIRED, Hold, Order, OrderCommand, OrderEvent, OrderRefusal, OrderStatus, Shortfall},
+    state::{EXPIRED, Order},
+    status::OrderStatus,
+    stock::{Hold, Shortfall},
 };
 
 type Decision = Result<Vec<OrderEvent>, OrderRefusal>;
@@ -286,12 +291,4 @@ fn expire(order: &Order, now: Timestamp) -> Vec<OrderEvent> {
         (_, _, Some(late)) => late_payment::given_up(order, late),
         (OrderStatus::Rejected | OrderStatus::Paid | OrderStatus::Cancelled, _, None) => vec![],
     }
-}
-
-fn returned(hold: Hold, reason: &str) -> OrderEvent {
-    OrderEvent::HoldReturned { hold, reason: reason.to_owned() }
-}
-
-pub(crate) fn refund(payment_id: PaymentId, refund_id: RefundId, amount_minor: i64, reason: &str) -> OrderEvent {
-    OrderEvent::RefundRequired { payment_id, refund_id, amount_minor, reason: reason.to_owned() }
 }

@@ -8,13 +8,16 @@
 use std::collections::BTreeMap;
 
 use contracts::{
-    PaymentId, RefundId, ReservationId, Sku,
+    RefundId, ReservationId, Sku,
     messages::{ReservationStanding, Settlement},
 };
-use runtime::{EntityId, ViewWrite};
 use serde::{Deserialize, Serialize};
 
-use crate::order::{Hold, Order, OrderEvent, OrderStatus};
+use super::{
+    event::{AskedAgain, OrderEvent, OwedRefund, OwedStock},
+    status::OrderStatus,
+    stock::Hold,
+};
 
 /// How long an answer may take before it is asked for again, in milliseconds.
 pub const ASKED_AGAIN_AFTER_MS: i64 = 30 * 1_000;
@@ -22,54 +25,6 @@ pub const ASKED_AGAIN_AFTER_MS: i64 = 30 * 1_000;
 pub const ASKED_AGAIN_AFTER_MAX_MS: i64 = 60 * 60 * 1_000;
 /// Asked so often in vain, it is worth an operator's look.
 pub const IN_VAIN: u32 = 3;
-
-const UPSERT: &str = "INSERT INTO open_debts (order_id, since_ms, due_ms, asked_again, stock_lines, refunds, owed_minor) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (order_id) DO UPDATE SET due_ms = excluded.due_ms, \
-                      asked_again = excluded.asked_again, stock_lines = excluded.stock_lines, \
-                      refunds = excluded.refunds, owed_minor = excluded.owed_minor";
-const DELETE: &str = "DELETE FROM open_debts WHERE order_id = ?1";
-
-/// Those due at a time, behind one of them.
-pub const DUE: &str = "SELECT due_ms, order_id, asked_again FROM open_debts WHERE due_ms <= ?1 \
-                       AND (due_ms, order_id) > (?2, ?3) ORDER BY due_ms, order_id LIMIT ?4";
-/// Those that an operator should see, the oldest first: money that is owed, and what was asked for again and again.
-pub const WORTH_A_LOOK: &str = "SELECT order_id, since_ms, asked_again, stock_lines, refunds, owed_minor FROM open_debts \
-                                WHERE refunds > 0 OR asked_again >= 3 ORDER BY since_ms, order_id LIMIT ?1";
-
-/// A refund that the payment service has been asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwedRefund {
-    /// Which.
-    pub refund_id: RefundId,
-    /// Of which payment.
-    pub payment_id: PaymentId,
-    /// How much, in minor units.
-    pub amount_minor: i64,
-    /// Such as `late_payment`.
-    pub reason: String,
-}
-
-/// Units that the product service has been asked to sell or to set free.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwedStock {
-    /// Of which SKU.
-    pub sku: Sku,
-    /// What is to become of them.
-    pub wanted: Settlement,
-}
-
-/// All that an order waits for, to be asked for again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AskedAgain {
-    /// From 1.
-    pub round: u32,
-    /// Whose units.
-    pub reservation_id: ReservationId,
-    /// The units.
-    pub stock: Vec<OwedStock>,
-    /// The money.
-    pub refunds: Vec<OwedRefund>,
-}
 
 /// The open debts of an order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +122,8 @@ impl Debts {
         }))]
     }
 
-    fn owed_minor(&self) -> i64 {
+    /// All that is owed in refunds, in minor units.
+    pub(super) fn owed_minor(&self) -> i64 {
         self.refunds.values().map(|refund| refund.amount_minor).sum()
     }
 }
@@ -178,75 +134,10 @@ pub fn pause_ms(asked_again: u32) -> i64 {
     ASKED_AGAIN_AFTER_MS.saturating_mul(1 << asked_again.min(16)).min(ASKED_AGAIN_AFTER_MAX_MS)
 }
 
-/// The row of an order's open debts after an event.
-#[must_use]
-pub fn row(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) -> Option<ViewWrite> {
-    let Some(order) = order else { return row_without_order(id, event, at_ms) };
-    let changes_debts = match event {
-        OrderEvent::Paid { hold, .. }
-        | OrderEvent::Cancelled { hold, .. }
-        | OrderEvent::Rejected { hold }
-        | OrderEvent::PlacingTimedOut { hold }
-        | OrderEvent::LatePaymentReceived { hold, .. }
-        | OrderEvent::HoldCommitted { hold }
-        | OrderEvent::HoldReturned { hold, .. } => !hold.skus.is_empty(),
-        OrderEvent::StockSettled { .. }
-        | OrderEvent::RefundRequired { .. }
-        | OrderEvent::Refunded { .. }
-        | OrderEvent::DebtsAskedAgain(_) => true,
-        OrderEvent::Submitted { .. }
-        | OrderEvent::LineReserved { .. }
-        | OrderEvent::LineRejected { .. }
-        | OrderEvent::Created { .. }
-        | OrderEvent::PaymentStarted { .. }
-        | OrderEvent::PaymentRefused { .. }
-        | OrderEvent::PaymentActionRequired { .. }
-        | OrderEvent::PaymentConfirmed { .. }
-        | OrderEvent::PaymentFailed { .. }
-        | OrderEvent::PaymentVoidRequested { .. }
-        | OrderEvent::PaymentVoided { .. }
-        | OrderEvent::StockReacquired { .. }
-        | OrderEvent::StockNotReacquired { .. }
-        | OrderEvent::CancelRequested { .. } => false,
-    };
-    let debts = &order.debts;
-    match (changes_debts, debts.are_settled()) {
-        (false, _) => None,
-        (true, true) => Some(ViewWrite::new(DELETE, vec![(&**id).into()])),
-        (true, false) => {
-            let due_ms = at_ms.saturating_add(pause_ms(debts.asked_again));
-            let lines = i64::try_from(debts.stock.len()).unwrap_or(i64::MAX);
-            let refunds = i64::try_from(debts.refunds.len()).unwrap_or(i64::MAX);
-            Some(upsert(id, at_ms, due_ms, debts.asked_again, [lines, refunds, debts.owed_minor()]))
-        }
-    }
-}
-
-/// Money that was captured for an order that never was: it is shown, and not asked for again, for there is no order to ask.
-fn row_without_order(id: &EntityId, event: &OrderEvent, at_ms: i64) -> Option<ViewWrite> {
-    match event {
-        OrderEvent::RefundRequired { amount_minor, .. } => Some(upsert(id, at_ms, i64::MAX, 0, [0, 1, *amount_minor])),
-        OrderEvent::Refunded { .. } => Some(ViewWrite::new(DELETE, vec![(&**id).into()])),
-        _ => None,
-    }
-}
-
-fn upsert(id: &EntityId, since_ms: i64, due_ms: i64, asked_again: u32, debts: [i64; 3]) -> ViewWrite {
-    let [lines, refunds, owed_minor] = debts;
-    let params = vec![
-        (&**id).into(),
-        since_ms.into(),
-        due_ms.into(),
-        i64::from(asked_again).into(),
-        lines.into(),
-        refunds.into(),
-        owed_minor.into(),
-    ];
-    ViewWrite::new(UPSERT, params)
-}
-
 #[cfg(test)]
 mod tests {
+    use contracts::PaymentId;
+
     use super::*;
 
     fn sku(name: &str) -> Sku {
@@ -273,7 +164,7 @@ mod tests {
     }
 
     fn cancelled() -> OrderEvent {
-        let (from, reason) = (crate::order::OrderStatus::Paid, "customer".to_owned());
+        let (from, reason) = (OrderStatus::Paid, "customer".to_owned());
         OrderEvent::Cancelled { from, reason, is_refund_required: true, hold: hold() }
     }
 

@@ -1,8 +1,10 @@
-//! What may be asked of an order.
+//! What may be asked of an order, and why it may say no.
 
 use contracts::{Currency, PaymentId, RefundId, ReservationId, Sku, Timestamp, messages::ReservationStanding};
 
-use crate::order::{Draft, Shortfall};
+use serde::{Deserialize, Serialize};
+
+use super::{draft::Draft, stock::Shortfall};
 
 /// Commands of an order.
 #[derive(Clone, Debug)]
@@ -115,5 +117,21 @@ pub enum OrderCommand {
     Expire {
         /// Now.
         now: Timestamp,
+    },
+}
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderRefusal {
+    /// There is no such order.
+    Unknown,
+    /// There is one of this id already.
+    Exists,
+    /// The sums are wrong, or there is no line: a fault of the caller's program.
+    DoesNotAddUp,
+    /// Not from where it stands.
+    InvalidTransition {
+        /// Where it stands.
+        from: String,
     },
 }

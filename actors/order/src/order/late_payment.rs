@@ -5,45 +5,17 @@
 //! one is not, or does not answer in time, what was taken goes back and so does the money.
 
 use contracts::{PaymentId, RefundId, Sku, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use crate::{
-    decisions::refund,
-    order::{EXPIRED, Order, OrderEvent, OrderStatus},
+use super::{
+    event::{OrderEvent, refund},
+    state::{EXPIRED, LatePayment, Order},
+    status::OrderStatus,
 };
 
 /// How long the stock may take to answer, in milliseconds.
 pub const REACQUIRED_WITHIN_MS: i64 = 60 * 1_000;
 /// Why money and stock go back.
 const REASON: &str = "late_payment";
-
-/// Such money, while the stock is asked for once more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LatePayment {
-    /// By which payment.
-    pub payment_id: PaymentId,
-    /// How much, in minor units.
-    pub amount_minor: i64,
-    /// The id of the refund, should the stock not be there.
-    pub refund_id: RefundId,
-    /// Until when it is waited for.
-    pub until: Timestamp,
-    /// The lines that are there once more.
-    pub acquired: Vec<Sku>,
-    /// The lines that are not.
-    pub missing: Vec<Sku>,
-}
-
-impl LatePayment {
-    pub(crate) fn new(payment_id: &PaymentId, amount_minor: i64, refund_id: &RefundId, until: Timestamp) -> Self {
-        let (payment_id, refund_id) = (payment_id.clone(), refund_id.clone());
-        Self { payment_id, amount_minor, refund_id, until, acquired: Vec::new(), missing: Vec::new() }
-    }
-
-    fn is_answered(&self, sku: &Sku) -> bool {
-        self.acquired.contains(sku) || self.missing.contains(sku)
-    }
-}
 
 /// True where the order may still become what this payment was for: it ran out of time, and nobody called it off.
 pub(crate) fn is_welcome(order: &Order, payment_id: &PaymentId, amount_minor: i64) -> bool {
