@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+#[path = "import_directions/circles.rs"]
+mod circles;
+
 const SERVICES: [&str; 4] = ["actors/user", "actors/product", "actors/order", "actors/payment"];
 
 /// What carries HTTP or Kafka; only the edge, the bridge and the root may touch it.

@@ -22,7 +22,6 @@ use warp::Filter;
 use warp::http::HeaderValue;
 use warp::http::header::CACHE_CONTROL;
 
-use crate::auth::{Principal, Role};
 use crate::error::ApiError;
 use crate::health_pages::{bus, healthy, ready};
 use crate::metrics;
@@ -189,11 +188,6 @@ where
 /// carry what is theirs alone, tokens above all: no cache may keep them.
 fn is_public(request: &Request) -> bool {
     matches!(request.path().segments().as_slice(), [_, _, "products" | "services", ..])
-}
-
-/// Whether a person may see what is another's.
-pub(crate) fn is_staff(principal: &Principal) -> bool {
-    principal.has_role(Role::Support)
 }
 
 async fn services(shop: Arc<Shop>, call: Call) -> Result<Response, ApiError> {

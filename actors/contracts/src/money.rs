@@ -73,7 +73,8 @@ impl Money {
     /// # Errors
     /// [`AmountError`]; its text is the `reason` for the client.
     pub fn parse_json(token: &str, currency: Currency) -> Result<Self, AmountError> {
-        parse::json_token(token, currency)
+        let minor = parse::json_token(token, currency, MINOR_MAX)?;
+        Self::from_minor(minor, currency).map_err(|_| AmountError::TooLarge)
     }
 
     /// Minor units: cents of USD, yen of JPY, fils of KWD.

@@ -168,7 +168,7 @@ mod tests {
     use crate::{
         VIEWS,
         card::Card,
-        payment::Method,
+        provider::Method,
         provider::{Provider, ProviderDown},
     };
 

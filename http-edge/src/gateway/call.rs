@@ -52,3 +52,8 @@ impl Call {
         auth::require_role(std::mem::replace(&mut self.asker, Ok(None))?, roles)
     }
 }
+
+/// Whether a person may see what is another's.
+pub(crate) fn is_staff(principal: &Principal) -> bool {
+    principal.has_role(Role::Support)
+}

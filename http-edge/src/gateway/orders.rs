@@ -10,8 +10,9 @@ use warp::http::StatusCode;
 use warp::http::header::LINK;
 
 use super::call::Call;
+use super::call::is_staff;
 use super::order_draft::{self, Placing, Wanted};
-use super::{cursor, is_staff, order_json};
+use super::{cursor, order_json};
 use crate::auth::{Principal, Role, require_role};
 use crate::body::JSON_BYTES_MAX;
 use crate::conditional;

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use warp::http::StatusCode;
 
 use super::call::Call;
+use super::call::is_staff;
 use super::payment_charge::{Charged, charged};
 use super::payment_form::{self, PaymentForm};
-use super::{is_staff, payment_json};
+use super::payment_json;
 use crate::auth::Principal;
 use crate::body::JSON_BYTES_MAX;
 use crate::error::ApiError;

@@ -1,6 +1,6 @@
 //! The hand parser of amounts: the text of a JSON token to minor units, no float in between.
 
-use super::{Currency, MINOR_MAX, Money};
+use super::currency::Currency;
 
 /// Why a JSON token is not an amount of the currency. The text is the `reason` sent to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -11,7 +11,7 @@ pub enum AmountError {
     /// A digit other than zero beyond the currency's decimals.
     #[error("{0} has {decimals} decimal places", decimals = .0.exponent())]
     TooManyDecimals(Currency),
-    /// More than [`MINOR_MAX`] minor units.
+    /// More than [`MINOR_MAX`](super::MINOR_MAX) minor units.
     #[error("the amount is too large")]
     TooLarge,
 }
@@ -23,15 +23,15 @@ struct Decimal<'a> {
     fraction: &'a [u8],
 }
 
-pub(super) fn json_token(token: &str, currency: Currency) -> Result<Money, AmountError> {
+/// The minor units that a token says, `minor_max` at most.
+pub(super) fn json_token(token: &str, currency: Currency, minor_max: i64) -> Result<i64, AmountError> {
     let token = token.trim_matches([' ', '\t', '\n', '\r']);
     let text = match token.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"').ok_or(AmountError::NotADecimal)?,
         None => token,
     };
     let decimal = decimal(text.as_bytes()).ok_or(AmountError::NotADecimal)?;
-    let minor = minor_units(&decimal, currency)?;
-    Money::from_minor(minor, currency).map_err(|_| AmountError::TooLarge)
+    minor_units(&decimal, currency, minor_max)
 }
 
 /// `-?(0|[1-9][0-9]*)(\.[0-9]+)?`, the whole text.
@@ -52,7 +52,7 @@ fn decimal(text: &[u8]) -> Option<Decimal<'_>> {
     Some(Decimal { is_negative, whole, fraction: fraction.unwrap_or_default() })
 }
 
-fn minor_units(decimal: &Decimal<'_>, currency: Currency) -> Result<i64, AmountError> {
+fn minor_units(decimal: &Decimal<'_>, currency: Currency, minor_max: i64) -> Result<i64, AmountError> {
     let exponent = currency.exponent() as usize;
     let (kept, beyond) = decimal.fraction.split_at(exponent.min(decimal.fraction.len()));
     if beyond.iter().any(|digit| *digit != b'0') {
@@ -61,9 +61,9 @@ fn minor_units(decimal: &Decimal<'_>, currency: Currency) -> Result<i64, AmountE
     let padding = std::iter::repeat_n(&b'0', exponent - kept.len());
     let mut minor = 0_i64;
     for digit in decimal.whole.iter().chain(kept).chain(padding) {
-        // At most 10^14 + 9 before the check stops it: no digit string can overflow.
+        // At most ten times the bound and 9 before the check stops it: no digit string can overflow.
         minor = minor * 10 + i64::from(digit - b'0');
-        if minor > MINOR_MAX {
+        if minor > minor_max {
             return Err(AmountError::TooLarge);
         }
     }

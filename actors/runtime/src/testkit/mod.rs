@@ -22,7 +22,7 @@ mod time_slot;
 pub use probe::Probe;
 pub use random::Random;
 pub use scenario::{Given, given};
-pub use simulation::{Fault, Service, Simulation, Trace, for_every_seed, simulate};
+pub use simulation::{Fault, Participant, Service, Simulation, Trace, for_every_seed, simulate};
 pub use time_slot::{SLOTS, TimeSlot};
 
 pub use crate::journal::memory::{CommitFault, Faults, MemoryDisk, MemoryJournal};
