@@ -217,8 +217,12 @@ mod tests {
         due: BTreeSet<Due>,
         broken: BTreeSet<EntityId>,
         patient: BTreeSet<EntityId>,
+        /// They wait still, until then at least.
+        until: BTreeMap<EntityId, i64>,
         tried: BTreeMap<EntityId, Vec<i64>>,
         takes: Duration,
+        is_unreadable: bool,
+        woken: Arc<tokio::sync::Notify>,
     }
 
     impl Waiting {
@@ -237,7 +241,10 @@ mod tests {
             after: Option<Due>,
             limit: u32,
         ) -> BoxFuture<'static, Result<Vec<Due>, JournalError>> {
-            let state = self.0.lock().unwrap();
+            let mut state = self.0.lock().unwrap();
+            if std::mem::take(&mut state.is_unreadable) {
+                return async { Err(JournalError::Closed) }.boxed();
+            }
             let after = after.unwrap_or_default();
             let due = state.due.iter().filter(|due| due.at_ms <= now_ms && **due > after);
             let due = due.take(limit as usize).cloned().collect();
@@ -247,7 +254,10 @@ mod tests {
         fn wake(&self, due: Due, now_ms: i64) -> BoxFuture<'static, Result<Woken, String>> {
             let mut state = self.0.lock().unwrap();
             state.tried.entry(due.id.clone()).or_default().push(now_ms);
-            let outcome = if state.broken.contains(&due.id) {
+            state.woken.notify_one();
+            let outcome = if let Some(until_ms) = state.until.get(&due.id) {
+                Ok(Woken::WaitsUntil(*until_ms))
+            } else if state.broken.contains(&due.id) {
                 Err("broken".to_owned())
             } else if state.patient.contains(&due.id) {
                 Ok(Woken::Waits)
@@ -345,5 +355,79 @@ mod tests {
         waiting.0.lock().unwrap().due.clear();
         round.look(&waiting, now_ms + 2 * PAUSE_MAX_MS).await.unwrap();
         assert!(round.pausing.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_pause_is_five_minutes() {
+        let waiting = Waiting::default();
+        waiting.add(0, "broken");
+        waiting.0.lock().unwrap().broken.insert("broken".into());
+        let mut round = Round::default();
+        for second in 0..=1_111 {
+            round.look(&waiting, second * 1_000).await.unwrap();
+        }
+        let seconds: Vec<i64> = waiting.tried("broken").into_iter().map(|tried_ms| tried_ms / 1_000).collect();
+        assert_eq!(seconds, [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 811, 1_111]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_until_when_it_waits_is_tried_then_and_after_five_minutes_at_the_latest() {
+        let waiting = Waiting::default();
+        waiting.add(0, "soon");
+        waiting.add(0, "late");
+        waiting.0.lock().unwrap().until = [("soon".into(), 17_000), ("late".into(), i64::MAX)].into();
+        let mut round = Round::default();
+        for second in 10..=610 {
+            round.look(&waiting, second * 1_000).await.unwrap();
+        }
+        assert_eq!(waiting.tried("soon")[..2], [10_000, 17_000]);
+        assert_eq!(waiting.tried("late"), [10_000, 310_000, 610_000]);
+    }
+
+    #[test]
+    fn those_beyond_what_is_remembered_are_tried_in_every_round_and_the_others_keep_their_pauses() {
+        let mut round = Round::default();
+        let due = |number: usize| Due { at_ms: 0, id: number.to_string().into() };
+        (0..=PAUSING_MAX).for_each(|number| round.note(&due(number), Ok(Woken::Waits), 0));
+        let pauses = |round: &Round, number, now_ms| round.pauses(&due(number).id, now_ms);
+        assert!(pauses(&round, 0, 999) && pauses(&round, PAUSING_MAX - 1, 999));
+        assert!(!pauses(&round, PAUSING_MAX, 0), "there is no room for one more");
+        round.note(&due(0), Ok(Woken::Waits), 1_000);
+        assert!(pauses(&round, 0, 2_999) && !pauses(&round, 0, 3_000), "its second pause is as long as ever");
+        round.note(&due(1), Ok(Woken::Done), 1_000);
+        round.note(&due(PAUSING_MAX), Ok(Woken::Waits), 1_000);
+        assert!(pauses(&round, PAUSING_MAX, 1_999), "one has gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_not_been_due_for_five_minutes_beyond_its_pause_is_forgotten() {
+        let waiting = Waiting::default();
+        waiting.add(0, "broken");
+        waiting.0.lock().unwrap().broken.insert("broken".into());
+        let mut round = Round::default();
+        round.look(&waiting, 0).await.unwrap();
+        waiting.0.lock().unwrap().due.clear();
+        let pause_ends = 1_000;
+        for (now_ms, is_known) in [(pause_ends + 299_999, true), (pause_ends + 300_000, false)] {
+            round.look(&waiting, now_ms).await.unwrap();
+            assert_eq!(round.pausing.contains_key("broken"), is_known, "{now_ms}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_goes_on_looking_also_after_what_is_due_could_not_be_read() {
+        let waiting = Waiting::default();
+        waiting.add(0, "first");
+        waiting.0.lock().unwrap().is_unreadable = true;
+        let woken = Arc::clone(&waiting.0.lock().unwrap().woken);
+        let (clock, running) = Clock::<Waiting>::spawn(None, Clock::default(), waiting.clone()).await.unwrap();
+        for id in ["first", "second", "third"] {
+            waiting.add(0, id);
+            let looked = tokio::time::timeout(10 * LOOK_EVERY, woken.notified()).await;
+            assert!(looked.is_ok(), "{id} is due, and nobody looks");
+            assert_eq!(waiting.tried(id).len(), 1, "{id}");
+        }
+        clock.stop(None);
+        running.await.unwrap();
     }
 }

@@ -230,7 +230,16 @@ shown_in_hexadecimal!(LogId, Incarnation, EventDigest);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{
+        CommandId,
+        journal::{
+            Append, NewEvent,
+            memory::{Faults, MemoryDisk, MemoryJournal},
+        },
+    };
 
     fn event() -> Recorded {
         Recorded {
@@ -276,5 +285,100 @@ mod tests {
         assert_eq!(LogId::parse(&identity.log.to_string()), Some(identity.log));
         assert_eq!(LogId::parse("+0000000000000000000000000000000"), None);
         assert!(Incarnation([0, 0, 0, 0, 0, 9, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0]) < identity.incarnation);
+    }
+
+    const LOG: LogIdentity = LogIdentity { log: LogId([1; 16]), incarnation: Incarnation([2; 16]) };
+    const SEEN: EventDigest = EventDigest([3; 16]);
+
+    #[test]
+    fn a_place_is_in_the_log_that_has_the_same_name_and_the_same_event_there() {
+        let mark = LogMark::new(LOG, 7, SEEN);
+        for end in [7, 8] {
+            assert_eq!(mark.check(LOG, end, Some(SEEN)), Ok(()));
+        }
+        let later_life = LogIdentity { incarnation: Incarnation([9; 16]), ..LOG };
+        assert_eq!(mark.check(later_life, 7, Some(SEEN)), Ok(()), "a log that was brought in order is the same log");
+        let other = LogIdentity { log: LogId([9; 16]), ..LOG };
+        let (noted, found) = (LOG.log, other.log);
+        assert_eq!(mark.check(other, 7, Some(SEEN)), Err(Contradiction::OtherLog { position: 7, noted, found }));
+        assert_eq!(mark.check(LOG, 6, None), Err(Contradiction::BeyondTheEnd { position: 7, end: 6 }));
+        for found in [None, Some(EventDigest([4; 16])), Some(EventDigest::NONE)] {
+            assert_eq!(mark.check(LOG, 7, found), Err(Contradiction::OtherEvent { position: 7 }), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_place_before_the_first_event_is_in_its_own_log_alone() {
+        let start = LogMark::start_of(LOG);
+        assert_eq!(start.check(LOG, 0, Some(EventDigest::NONE)), Ok(()));
+        let other = LogIdentity { log: LogId([9; 16]), ..LOG };
+        let contradiction = start.check(other, 0, Some(EventDigest::NONE));
+        assert!(matches!(contradiction, Err(Contradiction::OtherLog { position: 0, .. })), "{contradiction:?}");
+    }
+
+    #[test]
+    fn of_a_place_without_an_event_no_more_is_asked_than_that_the_log_reaches_it() {
+        let mark = LogMark::from(7);
+        for found in [None, Some(SEEN)] {
+            assert_eq!(mark.check(LOG, 7, found), Ok(()));
+        }
+        assert_eq!(mark.check(LOG, 6, None), Err(Contradiction::BeyondTheEnd { position: 7, end: 6 }));
+    }
+
+    #[tokio::test]
+    async fn the_digest_at_a_place_is_that_of_the_event_there_and_of_no_later_one() {
+        let found = async |position, events: Vec<Recorded>| {
+            digest_at(position, async move { Ok(events) }.boxed()).await.unwrap()
+        };
+        assert_eq!(found(7, vec![event()]).await, Some(EventDigest::of(&event())));
+        assert_eq!(found(6, vec![event()]).await, None, "the event at 6 is gone");
+        assert_eq!(found(8, vec![]).await, None);
+        assert_eq!(found(0, vec![event()]).await, Some(EventDigest::NONE), "before the first event");
+        let unread = digest_at(7, async { Err(JournalError::Closed) }.boxed()).await;
+        assert_eq!(unread, Err(JournalError::Closed));
+    }
+
+    async fn log_with_events(count: u64) -> Arc<MemoryJournal> {
+        let log = MemoryJournal::open(&MemoryDisk::new(&[][..]).unwrap(), Faults::none()).await.unwrap();
+        let (settled, is_settled) = tokio::sync::oneshot::channel();
+        let event = NewEvent { event_type: "order.paid", payload: "{}".into(), published_before: None };
+        log.append(Append {
+            stream: "order/ord_1".into(),
+            first_version: 1,
+            events: (0..count).map(|_| event.clone()).collect(),
+            schema: 1,
+            refusal: None,
+            command_id: CommandId::of(&["append"]),
+            at_ms: 5,
+            correlation_id: None,
+            causation_id: None,
+            actor: None,
+            traceparent: None,
+            views: vec![],
+            snapshot: None,
+            fence: Arc::default(),
+            settle: Box::new(|outcome| drop(settled.send(outcome))),
+        });
+        assert_eq!(is_settled.await, Ok(Ok(())));
+        log
+    }
+
+    #[tokio::test]
+    async fn a_mark_is_compared_with_the_log_that_is_there() {
+        let log = log_with_events(3).await;
+        let (identity, end) = (log.identity(), *log.committed().borrow());
+        assert_eq!(end, 3);
+        for event in log.read_after(0, 10).await.unwrap() {
+            let mark = LogMark::new(identity, event.position, EventDigest::of(&event));
+            assert_eq!(compare(mark, &*log).await, Ok(Ok(())), "{}", event.position);
+        }
+        assert_eq!(compare(LogMark::start_of(identity), &*log).await, Ok(Ok(())));
+        for position in [2, 3] {
+            let compared = compare(LogMark::new(identity, position, SEEN), &*log).await;
+            assert_eq!(compared, Ok(Err(Contradiction::OtherEvent { position })));
+        }
+        let compared = compare(LogMark::new(identity, 4, SEEN), &*log).await;
+        assert_eq!(compared, Ok(Err(Contradiction::BeyondTheEnd { position: 4, end: 3 })));
+        log.close().await;
     }
 }
