@@ -181,4 +181,41 @@ mod tests {
         assert!(!is_red(shown, None), "somebody else's");
         assert_eq!(losses.counters().went_back, 2);
     }
+
+    #[test]
+    fn beyond_the_bound_a_loss_belongs_to_the_last_range_of_its_own_partition() {
+        let losses = Losses::default();
+        let [one, other, unheard_of] = [0, 1, 2].map(|partition| TopicPartition::new("t", partition));
+        losses.lost(&one, 10, 19, "removed");
+        (1..LOST_RANGES_MAX as i64).for_each(|offset| losses.lost(&other, offset, offset, "removed"));
+        losses.lost(&one, 5, 7, "removed");
+        losses.lost(&one, 30, 31, "removed");
+        losses.lost(&unheard_of, 1, 1, "removed");
+        let ranges = losses.ranges();
+        assert_eq!(ranges.len(), LOST_RANGES_MAX);
+        assert_eq!((ranges[0].partition, ranges[0].first, ranges[0].last), (0, 5, 31));
+        let last_of_other = LOST_RANGES_MAX as i64 - 1;
+        let last = ranges.last().unwrap();
+        assert_eq!((last.partition, last.first, last.last), (1, last_of_other, last_of_other), "it lost nothing more");
+        assert_eq!(losses.counters().lost, 10 + LOST_RANGES_MAX as u64 - 1 + 3 + 2 + 1, "all of it is counted");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_counted_and_no_complaint() {
+        let losses = Losses::default();
+        losses.unreadable(5, 7);
+        losses.unreadable(9, 9);
+        assert_eq!(losses.counters(), LossCounters { lost: 0, unreadable: 4, went_back: 0 });
+        assert!(losses.complaints(0, |_| Some(Some(0))).is_empty());
+    }
+
+    #[test]
+    fn a_log_that_went_back_is_shown_for_its_while_from_then_on_and_says_why() {
+        let (losses, partition) = (Losses::default(), TopicPartition::new("t", 3));
+        let (went_back_at, shown) = (1_000_000, whole_ms(WENT_BACK_SHOWN));
+        losses.went_back(&partition, "it ends at 4", 4, went_back_at);
+        let complaints = |now_ms| losses.complaints(now_ms, |_| Some(Some(9)));
+        assert_eq!(complaints(went_back_at + shown - 1), ["t/3 went back and is read again: it ends at 4"]);
+        assert_eq!(complaints(went_back_at + shown), [] as [&str; 0]);
+    }
 }

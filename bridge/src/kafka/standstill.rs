@@ -134,4 +134,46 @@ mod tests {
         assert_eq!(standstill.report(Some(3), &there_is_something, true), None);
         assert_eq!(standstill.report(Some(3), &progress(0, 9, 4), true), None, "it was fetched from further on");
     }
+
+    #[test]
+    fn the_first_record_and_the_end_are_places_within_the_log() {
+        let mut standstill = Standstill::new();
+        for next in [4, 9] {
+            for _ in 0..3 {
+                // It is drained: nothing is missing, and nothing is asked for.
+                assert_eq!(standstill.report(Some(next), &progress(4, 9, 9), true), None, "{next}");
+            }
+        }
+        // Fetching has not come as far as reading was told to; the log ends right there.
+        let behind = Progress { is_drained: true, ..progress(4, 9, 8) };
+        for _ in 0..3 {
+            assert_eq!(standstill.report(Some(9), &behind, true), None);
+        }
+    }
+
+    #[test]
+    fn while_anything_waits_in_the_client_nothing_is_missing() {
+        let mut standstill = Standstill::new();
+        for is_queue_empty in [true, false, true] {
+            let report = Progress { is_queue_empty, ..progress(8, 9, 0) };
+            assert_eq!(standstill.report(Some(0), &report, true), None, "each report is the first that counts");
+        }
+    }
+
+    #[test]
+    fn a_partition_that_is_drained_or_is_fetched_from_further_on_is_not_quiet() {
+        let mut standstill = Standstill::new();
+        let drained = Progress { is_drained: true, ..progress(0, 9, 3) };
+        let signs: Vec<_> = (0..9).map(|_| standstill.report(Some(3), &drained, true)).collect();
+        assert_eq!(signs, [None; 9]);
+        let signs: Vec<_> = (3..12).map(|to| standstill.report(Some(3), &progress(0, 99, to), true)).collect();
+        assert_eq!(signs, [None; 9]);
+        // One report of another kind, and the quiet ones are counted anew.
+        let quiet = progress(0, 99, 11);
+        for _ in 0..2 {
+            let signs: Vec<_> = (0..4).map(|_| standstill.report(Some(3), &quiet, true)).collect();
+            assert_eq!(signs, [None; 4]);
+            assert_eq!(standstill.report(Some(3), &quiet, false), None);
+        }
+    }
 }
