@@ -302,10 +302,10 @@ mod tests {
     #[test]
     fn beyond_its_room_an_order_is_not_counted_until_another_has_ended() {
         let unpaid = Unpaid::default();
-        let (buyer, far_off) = (user(9), Timestamp::from_millis(i64::MAX));
+        let (others, buyer, far_off) = (user(1), user(9), Timestamp::from_millis(i64::MAX));
         // As many orders of others as there is room for: none of them can have ended.
         for number in 0..COUNTED_MAX as u128 {
-            unpaid.0.owners.insert(OrderId::from_ulid(number), user(1));
+            unpaid.0.owners.insert(OrderId::from_ulid(number), others.clone());
         }
         unpaid.hold(&draft(9, 9, &[1]), far_off);
         assert!(unpaid.of(&buyer).is_empty());
