@@ -232,11 +232,12 @@ shown_in_hexadecimal!(LogId, Incarnation, EventDigest);
 mod tests {
     use std::sync::Arc;
 
+    use super::super::compare::compare;
     use super::*;
     use crate::{
         CommandId,
         journal::{
-            Append, NewEvent,
+            Append, Journal, NewEvent,
             memory::{Faults, MemoryDisk, MemoryJournal},
         },
     };
