@@ -13,6 +13,8 @@ use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
 /// A module's path in its crate; the crate's root is empty.
 type Module = Vec<String>;
+/// Where a path leads: the file, and what is named in it.
+type Place = (Module, Vec<String>);
 /// Who needs whom.
 type Graph = BTreeMap<Module, BTreeSet<Module>>;
 
@@ -83,7 +85,7 @@ fn files_of(root: &Path) -> BTreeMap<Module, String> {
 }
 
 /// The file that `path` leads to from `module`, and what is named in it; nothing for what is not of this crate.
-fn resolve(files: &BTreeSet<Module>, module: &Module, path: &[String]) -> Option<(Module, Vec<String>)> {
+fn resolve(files: &BTreeSet<Module>, module: &Module, path: &[String]) -> Option<Place> {
     let (mut at, mut rest) = match path.first()?.as_str() {
         "crate" => (Module::new(), &path[1..]),
         "self" => (module.clone(), &path[1..]),
@@ -96,7 +98,7 @@ fn resolve(files: &BTreeSet<Module>, module: &Module, path: &[String]) -> Option
         rest = &rest[1..];
     }
     while let Some(part) = rest.first() {
-        let inner = [&at[..], &[part.clone()]].concat();
+        let inner = [&at[..], std::slice::from_ref(part)].concat();
         if !files.contains(&inner) {
             break;
         }
@@ -123,8 +125,8 @@ fn graph_of(texts: &BTreeMap<Module, String>) -> Graph {
     }
     let is_of_tests = |module: &Module| of_tests.iter().any(|test| module.starts_with(test));
     let files: BTreeSet<Module> = texts.keys().filter(|module| !is_of_tests(module)).cloned().collect();
-    let mut named: BTreeMap<&Module, Vec<(Module, Vec<String>, bool)>> = BTreeMap::new();
-    let mut passed_on: BTreeMap<(Module, String), (Module, Vec<String>)> = BTreeMap::new();
+    let mut named: BTreeMap<&Module, Vec<(Place, bool)>> = BTreeMap::new();
+    let mut passed_on: BTreeMap<(Module, String), Place> = BTreeMap::new();
     for (module, file) in parsed.iter().filter(|(module, _)| files.contains(**module)) {
         let mut paths = Paths(Vec::new());
         paths.visit_file(file);
@@ -134,12 +136,12 @@ fn graph_of(texts: &BTreeMap<Module, String>) -> Graph {
             if let Some(name) = name {
                 passed_on.insert(((*module).clone(), name), (found.clone(), rest.clone()));
             }
-            named.entry(module).or_default().push((found, rest, is_passed_on));
+            named.entry(module).or_default().push(((found, rest), is_passed_on));
         }
     }
     let mut graph = Graph::new();
     for (module, found) in named {
-        for (mut at, mut rest, is_passed_on) in found {
+        for ((mut at, mut rest), is_passed_on) in found {
             let mut seen = BTreeSet::new();
             while let Some(name) = rest.first()
                 && seen.insert((at.clone(), name.clone()))

@@ -173,9 +173,9 @@ mod tests {
         assert_eq!(stage.due(60_999, None, 9).await, []);
         assert_eq!(stage.due(61_000, None, 9).await, [first.clone(), second.clone()]);
         assert_eq!(stage.due(62_000, None, 9).await, [first.clone(), second.clone(), third.clone()]);
-        assert_eq!(stage.due(62_000, None, 1).await, [first.clone()]);
-        assert_eq!(stage.due(62_000, Some(first), 1).await, [second.clone()]);
-        assert_eq!(stage.due(62_000, Some(second), 9).await, [third.clone()]);
+        assert_eq!(stage.due(62_000, None, 1).await, std::slice::from_ref(&first));
+        assert_eq!(stage.due(62_000, Some(first), 1).await, std::slice::from_ref(&second));
+        assert_eq!(stage.due(62_000, Some(second), 9).await, std::slice::from_ref(&third));
         assert_eq!(stage.due(62_000, Some(third), 9).await, []);
         let release =
             StockCommand::Release { reservation_id: ReservationId::parse("res_1").unwrap(), reason: "expired".into() };

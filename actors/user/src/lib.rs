@@ -19,8 +19,8 @@
 
 pub mod access;
 pub mod administrators;
-pub mod commands;
-mod credentials;
+mod commands;
+pub mod credentials;
 pub mod email;
 pub mod email_claim;
 pub mod error;
