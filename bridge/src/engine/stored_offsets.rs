@@ -440,7 +440,7 @@ mod tests {
         fn credit(&mut self) -> Credit {
             let (says, said) = mpsc::channel();
             self.tell(move |owner| says.send(owner.credit(&partition())).unwrap()).unwrap();
-            said.recv().unwrap()
+            said.try_recv().expect("the source inside was polled")
         }
 
         /// The owner commits, and hears what came of it.
@@ -597,7 +597,7 @@ mod tests {
         let revoked = |stage: &mut Stage| {
             let (says, said) = mpsc::channel();
             stage.tell(move |owner| says.send(owner.revoked(&[partition()])).unwrap()).unwrap();
-            said.recv().unwrap()
+            said.try_recv().expect("the source inside was polled")
         };
         let mut stage = Stage::new(Some(3));
         stage.assign(None).unwrap();
@@ -635,7 +635,7 @@ mod tests {
         let (says, said) = mpsc::channel();
         let assignment = Assignment { partition: partition(), committed: None, log: None };
         stage.tell(move |owner| says.send(owner.assigned(vec![assignment])).unwrap()).unwrap();
-        assert_eq!(said.recv().unwrap(), [(partition(), 0)]);
+        assert_eq!(said.try_recv().expect("the source inside was polled"), [(partition(), 0)]);
         stage.give(0..2).unwrap();
         assert_eq!(stage.owner.offsets, [0, 1]);
 
