@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use petgraph::algo::tarjan_scc;
+use petgraph::graphmap::DiGraphMap;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
@@ -161,27 +163,10 @@ fn graph_of(texts: &BTreeMap<Module, String>) -> Graph {
 
 /// The groups of files of which each needs all others.
 fn circles(graph: &Graph) -> Vec<BTreeSet<Module>> {
-    let reachable = |from: &Module| {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
-        while let Some(module) = open.pop() {
-            for next in graph.get(&module).into_iter().flatten() {
-                if seen.insert(next.clone()) {
-                    open.push(next.clone());
-                }
-            }
-        }
-        seen
-    };
-    let all: BTreeMap<&Module, BTreeSet<Module>> = graph.keys().map(|module| (module, reachable(module))).collect();
-    let mut found: Vec<BTreeSet<Module>> = Vec::new();
-    for (module, reached) in &all {
-        if !reached.contains(*module) || found.iter().any(|circle| circle.contains(*module)) {
-            continue;
-        }
-        let is_back = |other: &&Module| all.get(*other).is_some_and(|back| back.contains(*module));
-        found.push(reached.iter().filter(is_back).cloned().collect());
-    }
-    found
+    let arrows = graph.iter().flat_map(|(module, others)| others.iter().map(move |other| (module, other, ())));
+    let arrows: DiGraphMap<&Module, ()> = DiGraphMap::from_edges(arrows);
+    let groups = tarjan_scc(&arrows);
+    groups.into_iter().filter(|group| group.len() > 1).map(|group| group.into_iter().cloned().collect()).collect()
 }
 
 /// One circle in a line for people: who is in it, and who needs whom.

@@ -8,6 +8,7 @@
 //! - [`claims`]: what an access token says
 //! - [`services`]: the services by name
 //! - [`messages`]: events and commands between services, with their topics and keys
+//! - `testkit` (with the feature of that name): what every service's tests hold it to
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a line may be lost and must not matter: use tracing")]
 
@@ -16,6 +17,8 @@ pub mod ids;
 pub mod messages;
 pub mod money;
 pub mod services;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod time;
 
 /// Payments that may be tried for one order: the order says so, and the payment service holds to it before it writes one down.

@@ -474,6 +474,26 @@ pub struct Envelope {
     pub message: Message,
 }
 
+impl Envelope {
+    /// A message by itself: about its own subject, without a number, and caused by nothing that is known.
+    #[must_use]
+    pub fn new(id: EventId, source: Service, time: Timestamp, message: Message) -> Self {
+        Self {
+            id,
+            source,
+            subject: message.subject().to_owned(),
+            time,
+            seq: None,
+            schema: 1,
+            correlation_id: None,
+            causation_id: None,
+            actor: None,
+            traceparent: None,
+            message,
+        }
+    }
+}
+
 /// The numbers of an event's messages, when its entity had published so many before it. An entity publishes on one topic and
 /// about one subject alone, so one count is enough.
 #[must_use]
@@ -575,19 +595,8 @@ mod tests {
         assert_eq!(numbers(&messages, None), [None; 4]);
         assert_eq!(count_numbered(&messages), 2);
         assert_eq!(Topic::ALL.into_iter().filter(|topic| topic.is_numbered()).count(), 5);
-        let without = Envelope {
-            id: EventId::parse("evt_1").unwrap(),
-            source: Service::Order,
-            subject: "ord_1".to_owned(),
-            time: Timestamp::from_millis(1),
-            seq: None,
-            schema: 1,
-            correlation_id: None,
-            causation_id: None,
-            actor: None,
-            traceparent: None,
-            message: command(),
-        };
+        let without =
+            Envelope::new(EventId::parse("evt_1").unwrap(), Service::Order, Timestamp::from_millis(1), command());
         let json = serde_json::to_value(&without).unwrap();
         assert!(json.get("seq").is_none(), "{json}");
         assert_eq!(serde_json::from_value::<Envelope>(json).unwrap(), without);

@@ -118,19 +118,7 @@ mod tests {
 
     /// What a message asks of which order, in words: a command is no value to be compared.
     fn asked(message: Message) -> Option<(OrderId, String)> {
-        let envelope = Envelope {
-            id: EventId::parse("evt_1").unwrap(),
-            source: Service::Product,
-            subject: message.subject().to_owned(),
-            time: happened(),
-            seq: None,
-            schema: 1,
-            correlation_id: None,
-            causation_id: None,
-            actor: None,
-            traceparent: None,
-            message,
-        };
+        let envelope = Envelope::new(EventId::parse("evt_1").unwrap(), Service::Product, happened(), message);
         let terms = Terms { payable_for_ms: 1, payment_window_ms: 77 };
         policy(&envelope, now(), &terms).map(|(order_id, command)| (order_id, format!("{command:?}")))
     }

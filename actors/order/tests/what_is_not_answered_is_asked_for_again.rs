@@ -87,19 +87,7 @@ impl System {
 
     /// Another service says something.
     async fn hear(&self, message: Message) {
-        let envelope = Envelope {
-            id: EventId::generate(),
-            source: Service::Product,
-            subject: message.subject().to_owned(),
-            time: Timestamp::now(),
-            seq: None,
-            schema: 1,
-            correlation_id: None,
-            causation_id: None,
-            actor: None,
-            traceparent: None,
-            message,
-        };
+        let envelope = Envelope::new(EventId::generate(), Service::Product, Timestamp::now(), message);
         self.orders.inbox(&envelope).await.unwrap();
     }
 

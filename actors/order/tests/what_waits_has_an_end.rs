@@ -43,19 +43,7 @@ impl Stage {
     }
 
     async fn hear(&self, message: Message) {
-        let envelope = Envelope {
-            id: EventId::generate(),
-            source: Service::Product,
-            subject: message.subject().to_owned(),
-            time: Timestamp::now(),
-            seq: None,
-            schema: 1,
-            correlation_id: None,
-            causation_id: None,
-            actor: None,
-            traceparent: None,
-            message,
-        };
+        let envelope = Envelope::new(EventId::generate(), Service::Product, Timestamp::now(), message);
         self.service.inbox(&envelope).await.unwrap();
     }
 

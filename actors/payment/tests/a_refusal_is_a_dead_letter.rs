@@ -58,19 +58,7 @@ impl System {
     }
 
     async fn hear(&self, message: Message) -> Result<(), InboxError> {
-        let envelope = Envelope {
-            id: EventId::generate(),
-            source: Service::Order,
-            subject: message.subject().to_owned(),
-            time: Timestamp::now(),
-            seq: None,
-            schema: 1,
-            correlation_id: None,
-            causation_id: None,
-            actor: None,
-            traceparent: None,
-            message,
-        };
+        let envelope = Envelope::new(EventId::generate(), Service::Order, Timestamp::now(), message);
         self.payments.inbox(&envelope).await
     }
 

@@ -58,19 +58,8 @@ impl Stage {
     /// A message that comes in, each with an id of its own.
     async fn hear(&self, message: Message) {
         let number = self.messages.fetch_add(1, Ordering::Relaxed);
-        let envelope = Envelope {
-            id: EventId::parse(&format!("evt_{number}")).unwrap(),
-            source: Service::Order,
-            subject: message.subject().to_owned(),
-            time: Timestamp::now(),
-            seq: None,
-            schema: 1,
-            correlation_id: None,
-            causation_id: None,
-            actor: None,
-            traceparent: None,
-            message,
-        };
+        let envelope =
+            Envelope::new(EventId::parse(&format!("evt_{number}")).unwrap(), Service::Order, Timestamp::now(), message);
         self.service.inbox(&envelope).await.unwrap();
     }
 

@@ -92,17 +92,9 @@ mod tests {
 
     fn envelope(message: Message) -> Envelope {
         Envelope {
-            id: EventId::generate(),
-            source: Service::Order,
-            subject: message.subject().to_owned(),
-            time: Timestamp::now(),
-            seq: None,
-            schema: 1,
             correlation_id: Some("req_1".into()),
-            causation_id: None,
             actor: Some("usr_1".into()),
-            traceparent: None,
-            message,
+            ..Envelope::new(EventId::generate(), Service::Order, Timestamp::now(), message)
         }
     }
 

@@ -312,6 +312,9 @@ impl<E: Entity> InstanceState<E> {
         events: &[E::Event],
         at_ms: i64,
     ) -> Result<(Vec<NewEvent>, Vec<ViewWrite>), ActorProcessingErr> {
+        if events.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let mut new_events = Vec::with_capacity(events.len());
         let mut views = Vec::new();
         let counted_before = E::counts(&self.state);

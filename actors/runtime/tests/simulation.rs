@@ -27,6 +27,8 @@ const CLIENTS: u64 = 6;
 const VIRTUAL_TIME_MAX: Duration = Duration::from_secs(3_600);
 /// How long a client waits for one answer: a multiple of the turns' 64 ms, so that it ends in the client's own turn.
 const PATIENCE: Duration = Duration::from_millis(64 * 100);
+/// By then everybody works again when nothing goes wrong any more: a few answers' time.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
 /// A client gives a command up after so many tries.
 const TRIES_MAX: u32 = 4;
 
@@ -156,7 +158,9 @@ fn check(service: &Service<Entities<Counter>>, told: &[Told]) {
 /// An entity's total and version. The last faults may have left its shard, or its service, starting again, or it may not know yet that
 /// its last write was refused: then who asks is told to ask again.
 async fn once_it_is_back(asker: &mut Participant, service: &Service<Entities<Counter>>, id: &EntityId) -> (i64, u64) {
+    let asked = tokio::time::Instant::now();
     loop {
+        assert!(asked.elapsed() < BACK_WITHIN, "{id} does not work again");
         if let Ok(counters) = service.handle() {
             let deadline = tokio::time::Instant::now() + PATIENCE;
             match counters.read(Arc::clone(id), deadline, |state, version| (state.0, version)).await {

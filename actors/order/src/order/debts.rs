@@ -94,6 +94,37 @@ impl Debts {
         }
     }
 
+    /// Whether an event adds to them, takes from them, or puts off when they are asked for again.
+    pub(super) fn are_touched_by(event: &OrderEvent) -> bool {
+        match event {
+            OrderEvent::Paid { hold, .. }
+            | OrderEvent::Cancelled { hold, .. }
+            | OrderEvent::Rejected { hold }
+            | OrderEvent::PlacingTimedOut { hold }
+            | OrderEvent::LatePaymentReceived { hold, .. }
+            | OrderEvent::HoldCommitted { hold }
+            | OrderEvent::HoldReturned { hold, .. } => !hold.skus.is_empty(),
+            OrderEvent::StockSettled { .. }
+            | OrderEvent::RefundRequired { .. }
+            | OrderEvent::Refunded { .. }
+            | OrderEvent::DebtsAskedAgain(_) => true,
+            OrderEvent::Submitted { .. }
+            | OrderEvent::LineReserved { .. }
+            | OrderEvent::LineRejected { .. }
+            | OrderEvent::Created { .. }
+            | OrderEvent::PaymentStarted { .. }
+            | OrderEvent::PaymentRefused { .. }
+            | OrderEvent::PaymentActionRequired { .. }
+            | OrderEvent::PaymentConfirmed { .. }
+            | OrderEvent::PaymentFailed { .. }
+            | OrderEvent::PaymentVoidRequested { .. }
+            | OrderEvent::PaymentVoided { .. }
+            | OrderEvent::StockReacquired { .. }
+            | OrderEvent::StockNotReacquired { .. }
+            | OrderEvent::CancelRequested { .. } => false,
+        }
+    }
+
     fn expect(&mut self, hold: &Hold, wanted: Settlement) {
         self.stock.extend(hold.skus.iter().map(|sku| (sku.clone(), wanted)));
         self.asked_again = 0;

@@ -3,7 +3,12 @@
 
 use runtime::{EntityId, ViewWrite, totals::Counts};
 
-use super::{debts::pause_ms, event::OrderEvent, state::Order, status::OrderStatus};
+use super::{
+    debts::{Debts, pause_ms},
+    event::OrderEvent,
+    state::Order,
+    status::OrderStatus,
+};
 
 /// The tables.
 pub const TABLES: &str = "
@@ -180,35 +185,8 @@ fn row(id: &EntityId, order: &Order, event: &OrderEvent, at_ms: i64) -> Option<V
 /// The row of an order's open debts after an event.
 pub(super) fn debts_row(id: &EntityId, order: Option<&Order>, event: &OrderEvent, at_ms: i64) -> Option<ViewWrite> {
     let Some(order) = order else { return debts_row_without_order(id, event, at_ms) };
-    let changes_debts = match event {
-        OrderEvent::Paid { hold, .. }
-        | OrderEvent::Cancelled { hold, .. }
-        | OrderEvent::Rejected { hold }
-        | OrderEvent::PlacingTimedOut { hold }
-        | OrderEvent::LatePaymentReceived { hold, .. }
-        | OrderEvent::HoldCommitted { hold }
-        | OrderEvent::HoldReturned { hold, .. } => !hold.skus.is_empty(),
-        OrderEvent::StockSettled { .. }
-        | OrderEvent::RefundRequired { .. }
-        | OrderEvent::Refunded { .. }
-        | OrderEvent::DebtsAskedAgain(_) => true,
-        OrderEvent::Submitted { .. }
-        | OrderEvent::LineReserved { .. }
-        | OrderEvent::LineRejected { .. }
-        | OrderEvent::Created { .. }
-        | OrderEvent::PaymentStarted { .. }
-        | OrderEvent::PaymentRefused { .. }
-        | OrderEvent::PaymentActionRequired { .. }
-        | OrderEvent::PaymentConfirmed { .. }
-        | OrderEvent::PaymentFailed { .. }
-        | OrderEvent::PaymentVoidRequested { .. }
-        | OrderEvent::PaymentVoided { .. }
-        | OrderEvent::StockReacquired { .. }
-        | OrderEvent::StockNotReacquired { .. }
-        | OrderEvent::CancelRequested { .. } => false,
-    };
     let debts = &order.debts;
-    match (changes_debts, debts.are_settled()) {
+    match (Debts::are_touched_by(event), debts.are_settled()) {
         (false, _) => None,
         (true, true) => Some(ViewWrite::new(DELETE_DEBTS, vec![(&**id).into()])),
         (true, false) => {

@@ -133,17 +133,9 @@ pub fn release(sku: &Sku, number: u32) -> Envelope {
 /// A message from the order service, under an id of its own.
 pub fn envelope(message: Message) -> Envelope {
     Envelope {
-        id: EventId::generate(),
-        source: Service::Order,
-        subject: message.subject().to_owned(),
-        time: Timestamp::now(),
-        seq: None,
-        schema: 1,
         correlation_id: Some("req_order".into()),
-        causation_id: None,
-        traceparent: None,
         actor: Some("usr_1".into()),
-        message,
+        ..Envelope::new(EventId::generate(), Service::Order, Timestamp::now(), message)
     }
 }
 
