@@ -8,7 +8,7 @@
 //!
 //! - `users`, `products`, `inventory`, `orders`, `payments`, `admin`: one group of routes each; `admin_users`: the part of the
 //!   last that is the user service's
-//! - `order_draft`: what a buyer wants, priced and added up; `payment_form`: what a buyer pays with; `payment_charge`:
+//! - `order_request`: what a buyer asks for; `payment_form`: what a buyer pays with; `payment_charge`:
 //!   asking for it until it is known what came of it
 //! - `order_json`, `product_json`, `payment_json`: how the API shows them
 //! - `call`: a request behind the door; `forward`: the way to a service of another process
@@ -39,8 +39,8 @@ pub(crate) mod call;
 mod cursor;
 mod forward;
 mod inventory;
-mod order_draft;
 mod order_json;
+mod order_request;
 mod orders;
 mod payment_charge;
 mod payment_form;

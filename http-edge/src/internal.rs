@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-use contracts::{OrderId, Service};
-use product_service::QuoteLine;
+use contracts::{OrderId, QuoteLine, Service};
 use serde::de::DeserializeOwned;
 use user_service::{OperatorWish, UserError};
 use warp::http::header::CACHE_CONTROL;

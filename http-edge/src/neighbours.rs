@@ -2,9 +2,8 @@
 //!
 //! Nothing here changes anything; what changes something between services goes through the bus.
 
-use contracts::{OrderId, PaymentId, Service};
+use contracts::{OrderId, PaymentId, QuoteLine, QuotedLine, Service};
 use order_service::{Order, OrderError};
-use product_service::{QuoteLine, QuotedLine};
 use runtime::RequestContext;
 
 use crate::error::ApiError;

@@ -7,6 +7,7 @@
 //! - [`time`]: [`Timestamp`] in milliseconds since the Unix epoch, shown as RFC 3339
 //! - [`claims`]: what an access token says
 //! - [`services`]: the services by name
+//! - [`quotes`]: what an item costs, asked and answered
 //! - [`messages`]: events and commands between services, with their topics and keys
 //! - `testkit` (with the feature of that name): what every service's tests hold it to
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
@@ -16,6 +17,7 @@ pub mod claims;
 pub mod ids;
 pub mod messages;
 pub mod money;
+pub mod quotes;
 pub mod services;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -31,5 +33,6 @@ pub use ids::{
 };
 pub use messages::{Envelope, Message, OrderedLine, Topic};
 pub use money::{AmountError, Currency, DecimalNumber, Money, MoneyError};
+pub use quotes::{ItemRef, QuoteLine, QuotedLine};
 pub use services::{InboxError, Service};
 pub use time::Timestamp;

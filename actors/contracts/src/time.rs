@@ -57,6 +57,14 @@ impl Timestamp {
         self.0
     }
 
+    /// The year and the month, 1 to 12, in UTC.
+    #[must_use]
+    pub fn year_and_month(self) -> (i16, i8) {
+        let instant = jiff::Timestamp::from_millisecond(self.0).expect("the constructor keeps the years 0000 to 9999");
+        let date = instant.to_zoned(jiff::tz::TimeZone::UTC).date();
+        (date.year(), date.month())
+    }
+
     /// Whole seconds since the epoch, rounded down.
     #[must_use]
     pub const fn as_seconds(self) -> i64 {

@@ -3,6 +3,7 @@
 //! # Layout
 //!
 //! - [`order`]: the entity: what an order is and becomes
+//! - [`pricing`]: what an order costs, from the catalogue's prices
 //! - [`outbox`]: which messages an order's events give rise to
 //! - [`inbox`]: which commands other services' messages give rise to
 //! - [`expiry`]: the clock of what waits: for stock, for payment, for stock once more
@@ -30,6 +31,7 @@ pub mod inbox;
 pub mod open_debts;
 pub mod order;
 pub mod outbox;
+pub mod pricing;
 #[cfg(test)]
 mod query_plans;
 pub mod reconciler;

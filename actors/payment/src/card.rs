@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use contracts::Timestamp;
+
 /// A card's fields.
 #[derive(Clone)]
 pub struct Card {
@@ -80,9 +82,10 @@ impl Card {
         }
     }
 
-    /// True when the card is past the end of its month.
+    /// True when the card is past the end of its month, in UTC.
     #[must_use]
-    pub fn is_expired(&self, year: i16, month: i8) -> bool {
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        let (year, month) = now.year_and_month();
         (i32::from(self.expiry_year), i32::from(self.expiry_month)) < (i32::from(year), i32::from(month))
     }
 
@@ -206,8 +209,13 @@ mod tests {
         for (year, month, is_expired) in
             [(2030, 5, false), (2030, 6, false), (2030, 7, true), (2029, 12, false), (2031, 1, true)]
         {
-            assert_eq!(card.is_expired(year, month), is_expired, "{month}/{year}");
+            for moment in ["01T00:00:00Z", "28T23:59:59Z"] {
+                let now = Timestamp::parse(&format!("{year}-{month:02}-{moment}")).unwrap();
+                assert_eq!(card.is_expired(now), is_expired, "{now}");
+            }
         }
+        let last_moment = Timestamp::parse("2030-06-30T23:59:59.999Z").unwrap();
+        assert!(!card.is_expired(last_moment) && card.is_expired(Timestamp::from_millis(last_moment.as_millis() + 1)));
     }
 
     #[test]

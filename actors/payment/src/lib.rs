@@ -6,6 +6,7 @@
 //!   commands, events and views
 //! - [`card`]: what a buyer types; it is turned into a token at once and forgotten
 //! - [`provider`]: the port to whoever moves money; [`provider::sandbox`] is the one in the house
+//! - `payable`: whether a card can be paid with at all
 //! - [`outbox`] and [`inbox`]: messages out, messages in
 //! - `overdue`: the payments that wait for too long, and what the clock does about them
 //! - [`service`]: the use cases; `tree`: the actors
@@ -22,6 +23,7 @@ pub mod card;
 pub mod inbox;
 pub mod outbox;
 mod overdue;
+mod payable;
 pub mod payment;
 pub mod provider;
 #[cfg(test)]

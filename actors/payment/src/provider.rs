@@ -112,6 +112,11 @@ pub trait Provider: Send + Sync + 'static {
     /// Turns a card into a token. The card's number goes no further.
     fn tokenize(&self, card: &Card) -> Method;
 
+    /// True where a card is taken whatever its expiry says, as a test card is.
+    fn takes_expired(&self, _card: &Card) -> bool {
+        false
+    }
+
     /// Captures money.
     fn charge(&self, charge: Charge) -> BoxFuture<'static, Result<ChargeOutcome, ProviderDown>>;
 

@@ -1,7 +1,7 @@
 //! What is asked of the read model: lists, products, quotes, stock levels, totals. It sees what is committed, so whoever
 //! has been told that something is done finds it here. It changes nothing and keeps nothing.
 
-use contracts::{Currency, Money, ProductId, Quantity, Sku, Timestamp};
+use contracts::{Currency, ItemRef, Money, ProductId, Quantity, QuoteLine, QuotedLine, Sku, Timestamp};
 use runtime::{JournalError, Row, SqlValue};
 
 use crate::{
@@ -14,8 +14,7 @@ pub(crate) mod page;
 pub(crate) mod sql;
 
 pub use page::{
-    ItemRef, LIMIT_DEFAULT, LIMIT_MAX, ListQuery, Page, ProductDetail, ProductSummary, QuoteLine, QuotedLine, SortKey,
-    SortOrder, StockLevel, Totals,
+    LIMIT_DEFAULT, LIMIT_MAX, ListQuery, Page, ProductDetail, ProductSummary, SortKey, SortOrder, StockLevel, Totals,
 };
 use sql::{Choice, IDS_MAX};
 

@@ -45,8 +45,7 @@ mod validation;
 mod views;
 
 pub use catalog::{
-    ItemRef, LIMIT_DEFAULT, LIMIT_MAX, ListQuery, Page, ProductDetail, ProductSummary, QuoteLine, QuotedLine, SortKey,
-    SortOrder, StockLevel, Totals,
+    LIMIT_DEFAULT, LIMIT_MAX, ListQuery, Page, ProductDetail, ProductSummary, SortKey, SortOrder, StockLevel, Totals,
 };
 pub use error::{FieldError, ProductError, QuoteError};
 pub use requests::{Adjustment, NewProduct, ProductChange, StockMovement};

@@ -5,10 +5,9 @@ mod support;
 
 use std::time::Duration;
 
-use contracts::{Currency, Money, ProductId, Quantity, Sku};
+use contracts::{Currency, ItemRef, Money, ProductId, Quantity, QuoteLine, Sku};
 use product_service::{
-    ItemRef, ListQuery, NewProduct, Page, ProductChange, ProductError, QuoteError, QuoteLine, RequestContext, SortKey,
-    SortOrder,
+    ListQuery, NewProduct, Page, ProductChange, ProductError, QuoteError, RequestContext, SortKey, SortOrder,
 };
 use support::{System, context, new_product, reserve};
 

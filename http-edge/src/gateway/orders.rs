@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use contracts::{OrderId, RefundId, ReservationId, UserId};
+use order_service::pricing::{self, NewOrderIds, OrderRequest};
 use order_service::{Cap, Draft, Order, OrderError, OrderStatus};
 use runtime::operation::Operation;
 use runtime::{CommandId, Entities, RequestContext};
@@ -11,7 +12,7 @@ use warp::http::header::LINK;
 
 use super::call::Call;
 use super::call::is_staff;
-use super::order_draft::{self, Placing, Wanted};
+use super::order_request::{self, out_of_stock};
 use super::{cursor, order_json};
 use crate::auth::{Principal, Role, require_role};
 use crate::body::JSON_BYTES_MAX;
@@ -61,7 +62,7 @@ async fn place(shop: Arc<Shop>, mut call: Call) -> Result<Response, ApiError> {
     let user = call.user()?;
     let key = IdempotencyKey::required(call.request.headers())?;
     let body = call.request.json_bytes(JSON_BYTES_MAX).await?;
-    let wanted = order_draft::read(&body)?;
+    let wanted = order_request::read(&body)?;
     let keyed = Keyed::new(&shop, user.user_id.as_str(), &call.request, ROUTE, &key, &body)?;
     let ids = vec![OrderId::generate().to_string(), ReservationId::generate().to_string()];
     let cap = unpaid_cap(call.profile).filter(|_| !user.works_here());
@@ -75,28 +76,28 @@ async fn place(shop: Arc<Shop>, mut call: Call) -> Result<Response, ApiError> {
 
 async fn placed(
     shop: &Shop,
-    wanted: &Wanted,
+    request: &OrderRequest,
     user_id: UserId,
     cap: Option<Cap>,
     attempt: &Attempt,
     context: &RequestContext,
 ) -> Result<Answer, ApiError> {
-    let placing = Placing { order_id: attempt.id(0)?, reservation_id: attempt.id(1)?, user_id };
+    let ids = NewOrderIds { order_id: attempt.id(0)?, reservation_id: attempt.id(1)?, user_id };
     let orders = shop.orders.get()?;
     // What an earlier attempt submitted stands, at the prices of then.
-    let submitted = if attempt.is_resumed { submitted(shop, &placing.order_id, context).await? } else { None };
+    let submitted = if attempt.is_resumed { submitted(shop, &ids.order_id, context).await? } else { None };
     let draft = match submitted {
         Some(draft) => draft,
         None => {
             if let Some(cap) = cap {
-                orders.admit(&placing.user_id, wanted.units(), cap, context).await?;
+                orders.admit(&ids.user_id, request.units(), cap, context).await?;
             }
-            wanted.priced(&neighbours::quote(shop, wanted.to_quote(), context).await?, placing)?
+            pricing::price(request, &neighbours::quote(shop, request.to_quote(), context).await?, ids)?
         }
     };
     let lines = draft.lines.clone();
     let order = match orders.place(draft, context).await {
-        Err(OrderError::OutOfStock(short)) => return Err(wanted.out_of_stock(&lines, &short)),
+        Err(OrderError::OutOfStock(short)) => return Err(out_of_stock(request, &lines, &short)),
         placed => placed?,
     };
     let location = format!("{ROUTE}/{}", order.draft.order_id);

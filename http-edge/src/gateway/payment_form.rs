@@ -1,8 +1,6 @@
 //! What a buyer pays with: read from the request, checked as far as the request alone can tell.
 
 use contracts::{Currency, Money, OrderId};
-use jiff::Zoned;
-use payment_service::provider::sandbox::EVERGREEN_CARD;
 use payment_service::{Card, CardError};
 
 use crate::error::ApiError;
@@ -55,18 +53,6 @@ fn card(method: &mut Fields<'_>) -> Option<Card> {
     Card::new(&number, month, year, &cvc).map_err(|CardError(fault)| method.refuse(fault.field, fault.reason)).ok()
 }
 
-/// Refuses a card that is past its month, in UTC. The sandbox's evergreen card never is.
-///
-/// # Errors
-/// 422.
-pub(super) fn check_expiry(card: &Card) -> Result<(), ApiError> {
-    let today = Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC);
-    if card.number() != EVERGREEN_CARD && card.is_expired(today.year(), today.month()) {
-        return Err(ApiError::invalid_field("payment_method.expiry_year", "the card has expired"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,7 +75,6 @@ mod tests {
     fn the_originals_body_is_read() {
         let form = read(ORIGINAL.as_bytes()).ok().unwrap();
         assert_eq!((form.amount.minor(), form.order_id.as_str(), form.card.last4()), (9_999, "ord_123456", "1111"));
-        assert!(check_expiry(&form.card).is_ok());
     }
 
     #[test]
@@ -104,13 +89,5 @@ mod tests {
         assert_eq!(refused("ord_123456", "pay_1"), "order_id");
         assert_eq!(refused("\"payment_method\"", "\"method\""), "payment_method");
         assert_eq!(refused("\"order_id\"", "\"capture_method\":\"manual\",\"order_id\""), "capture_method");
-    }
-
-    #[test]
-    fn only_the_evergreen_card_outlives_its_expiry() {
-        let expired = Card::new("4242424242424242", 1, 2020, "123").unwrap();
-        assert_eq!(check_expiry(&expired).unwrap_err().status(), 422);
-        let good = Card::new("4242424242424242", 12, 2100, "123").unwrap();
-        assert!(check_expiry(&good).is_ok());
     }
 }

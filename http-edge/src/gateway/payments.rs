@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use contracts::{OrderId, PaymentId, RequestId, Timestamp};
 use order_service::Order;
-use payment_service::{FailedBy, NewPayment, Payment, PaymentError, PaymentStatus};
+use payment_service::{CardError, FailedBy, NewPayment, Payment, PaymentError, PaymentStatus};
 use runtime::operation::{LEASE_MS, Operation};
 use runtime::{CommandId, Entities, RequestContext};
 use tokio::time::Instant;
@@ -112,7 +112,11 @@ async fn paid(
 ) -> Result<Answer, ApiError> {
     let payment_id: PaymentId = attempt.id(0)?;
     if !(attempt.is_resumed && is_written(shop, &payment_id).await?) {
-        payment_form::check_expiry(&form.card)?;
+        let now = Timestamp::from_millis(context.at_ms);
+        let checked = shop.payments.get()?.check_card(&form.card, now);
+        checked.map_err(|CardError(fault)| {
+            ApiError::invalid_field(&format!("payment_method.{}", fault.field), fault.reason)
+        })?;
     }
     let new = NewPayment {
         payment_id,
@@ -155,15 +159,10 @@ async fn own_order(
 /// What the order would say to such a payment.
 async fn payable(shop: &Shop, user: &Principal, form: &PaymentForm, context: &RequestContext) -> Result<(), ApiError> {
     let order = own_order(shop, user, &form.order_id, context).await?;
-    if let Some(reason) = order.refusal_of_payment(Timestamp::from_millis(context.at_ms)) {
-        return Err(refused_by_order(reason));
+    match order.refusal_of_amount(form.amount, Timestamp::from_millis(context.at_ms)) {
+        Some(reason) => Err(refused_by_order(reason)),
+        None => Ok(()),
     }
-    check_amount(&order, form)
-}
-
-fn check_amount(order: &Order, form: &PaymentForm) -> Result<(), ApiError> {
-    let is_right = form.amount.currency() == order.draft.currency && form.amount.minor() == order.draft.total_minor;
-    if is_right { Ok(()) } else { Err(refused_by_order("amount_mismatch")) }
 }
 
 /// The answer of a payment that is decided, once its order says the same.

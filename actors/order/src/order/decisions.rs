@@ -7,7 +7,7 @@ use super::{
     draft::Draft,
     event::{OrderEvent, refund, returned},
     late_payment,
-    state::{EXPIRED, Order},
+    state::{AMOUNT_MISMATCH, EXPIRED, Order},
     status::OrderStatus,
     stock::{Hold, Shortfall},
 };
@@ -169,12 +169,11 @@ fn start_payment(
     if is_ours && matches!(order.status, OrderStatus::PaymentProcessing | OrderStatus::Paid) {
         return vec![];
     }
-    let is_right = amount_minor == order.draft.total_minor && currency == order.draft.currency;
     let reason = match (order.status, order.refusal_of_payment(now)) {
         // The payment service voids the open one first: this one is not it.
         (OrderStatus::PaymentProcessing, None) => Some("payment_in_progress"),
         (_, Some(reason)) => Some(reason),
-        (_, None) => (!is_right).then_some("amount_mismatch"),
+        (_, None) => (!order.is_total(amount_minor, currency)).then_some(AMOUNT_MISMATCH),
     };
     vec![match reason {
         Some(reason) => OrderEvent::PaymentRefused { payment_id, reason: reason.to_owned() },

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contracts::{PAYMENT_ATTEMPTS_MAX, PaymentId, Quantity, RefundId, Sku, Timestamp};
+use contracts::{Currency, Money, PAYMENT_ATTEMPTS_MAX, PaymentId, Quantity, RefundId, Sku, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,6 +16,8 @@ use super::{
 
 /// The reason of a cancellation that nobody asked for: its time was over.
 pub const EXPIRED: &str = "expired";
+/// What an order says to a payment of another amount than its total.
+pub(super) const AMOUNT_MISMATCH: &str = "amount_mismatch";
 
 /// Money that came after its time, while the stock is asked for once more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +169,19 @@ impl Order {
             }
             OrderStatus::Pending | OrderStatus::PaymentProcessing => None,
         }
+    }
+
+    /// Whether this is the order's total, to the minor unit and in its currency.
+    #[must_use]
+    pub fn is_total(&self, amount_minor: i64, currency: Currency) -> bool {
+        amount_minor == self.draft.total_minor && currency == self.draft.currency
+    }
+
+    /// Why no payment of `amount` can be started at `now`, in the word that the order would say to one; `None` where one can.
+    #[must_use]
+    pub fn refusal_of_amount(&self, amount: Money, now: Timestamp) -> Option<&'static str> {
+        let is_total = self.is_total(amount.minor(), amount.currency());
+        self.refusal_of_payment(now).or_else(|| (!is_total).then_some(AMOUNT_MISMATCH))
     }
 
     /// True while it stands: it can be called off, at once or when its payment is decided.

@@ -873,3 +873,21 @@ fn an_order_that_asks_for_its_stock_once_more_does_not_owe_its_release_any_more(
     let late = with([expired_during_its_payment(), vec![succeeded_at(at(1_000))]].concat()).unwrap();
     assert!(late.debts.are_settled());
 }
+
+#[test]
+fn an_order_says_beforehand_what_it_would_say_to_a_payment() {
+    let order = run(vec![
+        submit(),
+        OrderCommand::RecordReserved { sku: sku("sku_a"), now: at(1) },
+        OrderCommand::RecordReserved { sku: sku("sku_b"), now: at(1) },
+    ])
+    .unwrap();
+    let amount = |minor, currency: &str| contracts::Money::from_minor(minor, currency.parse().unwrap()).unwrap();
+    assert_eq!(order.refusal_of_amount(amount(60_498, "USD"), at(2)), None);
+    for (minor, currency) in [(60_497, "USD"), (60_499, "USD"), (60_498, "EUR")] {
+        assert_eq!(order.refusal_of_amount(amount(minor, currency), at(2)), Some("amount_mismatch"));
+    }
+    // That its time is over is said first.
+    let late = Timestamp::from_millis(order.expires_at.as_millis());
+    assert_eq!(order.refusal_of_amount(amount(1, "USD"), late), Some("reservation_expired"));
+}

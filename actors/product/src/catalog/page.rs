@@ -1,7 +1,6 @@
 //! What is asked of the catalogue and of the stock, and what is answered: plain values.
 
-use contracts::{Money, ProductId, Quantity, Sku, Timestamp};
-use serde::{Deserialize, Serialize};
+use contracts::{Money, ProductId, Sku, Timestamp};
 
 use crate::specifications::Specifications;
 
@@ -118,39 +117,6 @@ pub struct ProductDetail {
     pub summary: ProductSummary,
     /// Its specifications.
     pub specifications: Specifications,
-}
-
-/// What a line names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ItemRef {
-    /// A product.
-    Product(ProductId),
-    /// A SKU.
-    Sku(Sku),
-}
-
-/// A line that wants a price.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuoteLine {
-    /// Of what.
-    pub item: ItemRef,
-    /// How many.
-    pub quantity: Quantity,
-}
-
-/// A line with its price.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuotedLine {
-    /// Under which it is reserved.
-    pub sku: Sku,
-    /// The product.
-    pub product_id: ProductId,
-    /// Its name.
-    pub name: String,
-    /// The price of one.
-    pub unit_price: Money,
-    /// How many were asked for.
-    pub quantity: Quantity,
 }
 
 /// How many units of one SKU are where.
