@@ -1,28 +1,10 @@
-use contracts::{Currency, Money, OrderId, ProductId, QuotedLine, ReservationId, Sku, UserId};
-use order_service::Draft;
-use order_service::pricing::{NewOrderIds, price};
+use contracts::{AmountError, Currency, Money, MoneyError, ProductId, QuantityError, Sku};
 
 use super::*;
 use crate::correlation::CorrelationId;
 
-fn quoted(sku: &str, minor: i64, currency: Currency, units: u32) -> QuotedLine {
-    QuotedLine {
-        sku: Sku::parse(&format!("sku_{sku}")).unwrap(),
-        product_id: ProductId::parse(&format!("prod_{sku}")).unwrap(),
-        name: sku.to_owned(),
-        unit_price: Money::from_minor(minor, currency).unwrap(),
-        quantity: Quantity::new(units).unwrap(),
-    }
-}
-
 fn wanted(items: &str, more: &str) -> OrderRequest {
     read(format!(r#"{{"items":[{items}]{more}}}"#).as_bytes()).unwrap()
-}
-
-fn priced(request: &OrderRequest, quotes: &[QuotedLine]) -> Result<Draft, ApiError> {
-    let order_id = OrderId::generate();
-    let ids = NewOrderIds { order_id, reservation_id: ReservationId::generate(), user_id: UserId::generate() };
-    Ok(price(request, quotes, ids)?)
 }
 
 fn json(error: &ApiError) -> serde_json::Value {
@@ -43,42 +25,56 @@ fn lines_and_the_address_are_read_as_they_are_said() {
     assert_eq!(request.shipping_address, Some(Address { street, city, state, zip, country }));
 }
 
-#[test]
-fn another_total_or_price_than_the_shops_is_a_409_that_names_it() {
-    let quotes = [quoted("a", 29_999, Currency::USD, 2)];
-    let refused = priced(&wanted(A2, r#","expected_total":1.00"#), &quotes).unwrap_err();
-    let error = json(&refused);
-    assert_eq!((&error["error"]["code"], refused.status().as_u16()), (&"PRICE_CHANGED".into(), 409));
-    assert_eq!(error["error"]["details"]["total_minor"], 59_998);
-    let priced_at = |price: &str| {
-        let item = format!(r#"{{"product_id":"prod_a","quantity":2,"unit_price":{price}}}"#);
-        priced(&wanted(&item, ""), &quotes)
-    };
-    assert!(priced_at("299.99").is_ok());
-    let error = json(&priced_at("0.01").unwrap_err());
-    assert_eq!(error["error"]["details"]["field"], "items[0].unit_price");
-    let error = priced_at("1e1").unwrap_err();
-    assert_eq!(
-        (error.status().as_u16(), &json(&error)["error"]["details"]["field"]),
-        (422, &"items[0].unit_price".into())
-    );
+fn usd(minor: i64) -> Money {
+    Money::from_minor(minor, Currency::USD).unwrap()
 }
 
 #[test]
-fn sums_and_lines_that_cannot_be_are_422_and_name_their_place() {
-    let field = |request: &OrderRequest, quotes: &[QuotedLine]| {
-        let error = priced(request, quotes).unwrap_err();
-        assert_eq!(error.status(), 422);
-        json(&error)["error"]["details"]["field"].as_str().unwrap().to_owned()
-    };
-    let item = r#"{"product_id":"prod_a","quantity":10000}"#;
-    assert_eq!(field(&wanted(item, ""), &[quoted("a", 10_000_000_000, Currency::USD, 10_000)]), "items");
-    let quotes = [quoted("a", 1, Currency::USD, 10_000), quoted("a", 1, Currency::USD, 10_000)];
-    assert_eq!(field(&wanted(&format!("{item},{item}"), ""), &quotes), "items[1].quantity");
-    let quotes = [quoted("a", 100, Currency::USD, 2)];
-    assert_eq!(field(&wanted(A2, r#","currency":"EUR""#), &quotes), "items[0]");
-    assert_eq!(field(&wanted(A2, r#","expected_total":1.001"#), &quotes), "expected_total");
-    assert_eq!(field(&wanted(r#"{"product_id":"prod_a","sku":"sku_b","quantity":2}"#, ""), &quotes), "items[0].sku");
+fn why_an_order_has_no_price_is_said_with_the_place_that_is_meant() {
+    let (sold_in, wanted) = (Currency::JPY, Currency::USD);
+    let product_id = ProductId::parse("prod_a").unwrap();
+    let cases = [
+        (PricingError::AnotherCurrency { line: 1, sold_in, wanted }, 422, "items[1]", "is sold in JPY, not in USD"),
+        (PricingError::NotASkuOf { line: 0, product_id }, 422, "items[0].sku", "is not a SKU of prod_a"),
+        (
+            PricingError::BadPrice { line: 2, field: "price", error: AmountError::TooLarge },
+            422,
+            "items[2].price",
+            "the amount is too large",
+        ),
+        (PricingError::BadTotal(AmountError::TooLarge), 422, "expected_total", "the amount is too large"),
+        (
+            PricingError::AnotherPrice { line: 0, field: "unit_price", price: usd(29_999) },
+            409,
+            "items[0].unit_price",
+            "the price is 299.99",
+        ),
+        (
+            PricingError::TooMany { line: 1, error: QuantityError },
+            422,
+            "items[1].quantity",
+            "must be between 1 and 10000, over all lines of this item",
+        ),
+        (PricingError::TooLarge(MoneyError::Overflow), 422, "items", "the amount is too large"),
+    ];
+    for (error, status, field, reason) in cases {
+        let answer = ApiError::from(error);
+        let details = &json(&answer)["error"]["details"];
+        assert_eq!(
+            (answer.status().as_u16(), &details["field"], &details["reason"]),
+            (status, &field.into(), &reason.into())
+        );
+    }
+}
+
+#[test]
+fn another_total_than_the_shops_is_a_409_that_says_it_and_a_fault_of_ours_says_nothing() {
+    let refused = ApiError::from(PricingError::AnotherTotal { total: usd(59_998) });
+    let error = json(&refused);
+    assert_eq!((&error["error"]["code"], refused.status().as_u16()), (&"PRICE_CHANGED".into(), 409));
+    assert_eq!(error["error"]["details"]["total_minor"], 59_998);
+    let fault = ApiError::from(PricingError::NotQuoted { lines: 2, quoted: 1 });
+    assert_eq!((fault.status().as_u16(), &json(&fault)["error"]["details"]), (500, &serde_json::json!({})));
 }
 
 #[test]
@@ -99,20 +95,26 @@ fn bad_lines_are_named_and_none_or_too_many_are_refused() {
 #[test]
 fn what_is_not_there_is_named_by_the_place_where_it_was_asked_for() {
     let wanted = wanted(&format!(r#"{A2},{{"sku":"sku_b","quantity":3}}"#), "");
-    let quotes = [quoted("a", 100, Currency::USD, 2), quoted("b", 100, Currency::USD, 3)];
-    let draft = priced(&wanted, &quotes).unwrap();
-    let short = |line: usize, available| Shortfall {
-        sku: draft.lines[line].sku.clone(),
-        requested: draft.lines[line].quantity,
-        available,
+    let line = |name: &str, units| OrderedLine {
+        sku: Sku::parse(&format!("sku_{name}")).unwrap(),
+        product_id: ProductId::parse(&format!("prod_{name}")).unwrap(),
+        name: name.to_owned(),
+        quantity: Quantity::new(units).unwrap(),
+        unit_price_minor: 100,
+        line_total_minor: 100 * i64::from(units),
     };
-    let error = json(&out_of_stock(&wanted, &draft.lines, &[short(1, 1)]));
+    let lines = [line("a", 2), line("b", 3)];
+    let short = |place: usize, available| {
+        let OrderedLine { sku, quantity, .. } = lines[place].clone();
+        Shortfall { sku, requested: quantity, available }
+    };
+    let error = json(&out_of_stock(&wanted, &lines, &[short(1, 1)]));
     assert_eq!(error["error"]["code"], "INSUFFICIENT_STOCK");
     assert_eq!(error["error"]["details"]["field"], "items[1].quantity");
     assert_eq!(error["error"]["details"]["reason"], "requested 3, available 1");
     let item = serde_json::json!({"product_id": "prod_b", "sku": "sku_b", "requested": 3, "available": 1});
     assert_eq!(error["error"]["details"]["items"][0], item);
-    let both = json(&out_of_stock(&wanted, &draft.lines, &[short(1, 1), short(0, 0)]));
+    let both = json(&out_of_stock(&wanted, &lines, &[short(1, 1), short(0, 0)]));
     assert_eq!(both["error"]["details"]["field"], "items[0].quantity");
     assert_eq!(both["error"]["details"]["items"][1]["sku"], "sku_b");
 }

@@ -62,14 +62,14 @@ async fn place(shop: Arc<Shop>, mut call: Call) -> Result<Response, ApiError> {
     let user = call.user()?;
     let key = IdempotencyKey::required(call.request.headers())?;
     let body = call.request.json_bytes(JSON_BYTES_MAX).await?;
-    let wanted = order_request::read(&body)?;
+    let requested = order_request::read(&body)?;
     let keyed = Keyed::new(&shop, user.user_id.as_str(), &call.request, ROUTE, &key, &body)?;
     let ids = vec![OrderId::generate().to_string(), ReservationId::generate().to_string()];
     let cap = unpaid_cap(call.profile).filter(|_| !user.works_here());
     let (request_id, context) = (call.request.request_id().clone(), call.context);
     let work = {
         let (shop, context) = (Arc::clone(&shop), context.clone());
-        move |attempt| async move { placed(&shop, &wanted, user.user_id, cap, &attempt, &context).await }
+        move |attempt| async move { placed(&shop, &requested, user.user_id, cap, &attempt, &context).await }
     };
     idempotent::once(shop, operations, keyed, ids, request_id, context, work).await
 }

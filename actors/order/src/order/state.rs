@@ -150,9 +150,8 @@ impl Order {
         Timestamp::from_millis(self.created_at.as_millis() + PLACING_FOR_MS).min(self.expires_at)
     }
 
-    /// Why no payment of it can be started at `now`, in the word that it would say to one; `None` where one can.
-    #[must_use]
-    pub fn refusal_of_payment(&self, now: Timestamp) -> Option<&'static str> {
+    /// Why no payment of it can be started at `now`, whatever its amount, in the word that it would say to one.
+    pub(super) fn refusal_of_payment(&self, now: Timestamp) -> Option<&'static str> {
         match self.status {
             OrderStatus::Placing | OrderStatus::Rejected => Some("order_not_found"),
             OrderStatus::Paid => Some("already_paid"),
@@ -172,8 +171,7 @@ impl Order {
     }
 
     /// Whether this is the order's total, to the minor unit and in its currency.
-    #[must_use]
-    pub fn is_total(&self, amount_minor: i64, currency: Currency) -> bool {
+    pub(super) fn is_total(&self, amount_minor: i64, currency: Currency) -> bool {
         amount_minor == self.draft.total_minor && currency == self.draft.currency
     }
 
